@@ -1,0 +1,3 @@
+//! The real world: the system's clock, signals and exit codes.
+
+fn main() {}
