@@ -38,6 +38,12 @@ impl fmt::Display for Timestamp {
     }
 }
 
+impl serde::Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// Tells the wall-clock time. The program passes the system's, a test its own.
 pub trait Clock: Send + Sync {
     /// The time now.

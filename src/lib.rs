@@ -1,4 +1,16 @@
 //! A container in the Kong pod that makes Kong serve what is in mounted certificate files.
+//!
+//! The data flows one way; each stage knows the type that the stage before hands over, and nothing
+//! of the stage after:
+//!
+//! ```text
+//! Wake ▶ Generation ▶ Bundle ▶ Held ▶ Desired ▶ Decision ▶ Change ▶ Conclusion ▶ Status
+//! watch  volume       bundle   kong   desired   decide     kong     reconcile    status
+//! ```
+//!
+//! A file event means "look again", no more. Events, retries, the safety poll and the resync run the
+//! same pass, and a pass writes what differs: a lost event costs time, never truth.
 
+// What is asked for, and the words used for it.
 pub mod clock;
 pub mod quote;

@@ -1,1 +1,30 @@
 //! What the tests and the example stand on.
+#![allow(clippy::unwrap_used, reason = "a test kit that cannot go on fails the test that asked")]
+#![allow(clippy::disallowed_methods, reason = "the bans are the product's")]
+
+/// A client that sends exactly what it is told.
+pub mod http_client;
+/// Kong's rules, without sockets.
+pub mod kong_model;
+/// Certificates of every shape.
+pub mod pki;
+/// A Secret volume, published as kubelet publishes it.
+pub mod secret_volume;
+/// The program itself, run as a process.
+pub mod sidecar_process;
+/// A Kong to talk to: Admin API and TLS proxy port.
+pub mod stand_in;
+/// A client that looks at what a TLS port serves.
+pub mod tls_client;
+/// TLS before a plain port.
+pub mod tls_front;
+
+pub use kong_model::{Answer, KongModel, Request};
+pub use pki::{
+    Authority, CertifiedPair, KeyKind, KeyPurpose, LeafBuilder, Pki, TestKey, pem_block,
+};
+pub use secret_volume::SecretVolume;
+pub use sidecar_process::SidecarProcess;
+pub use stand_in::{Fault, KongStandIn};
+pub use tls_client::TlsClient;
+pub use tls_front::TlsFront;
