@@ -14,3 +14,6 @@
 // What is asked for, and the words used for it.
 pub mod clock;
 pub mod quote;
+
+// Files into bundles.
+pub mod bundle;
