@@ -13,7 +13,9 @@
 
 // What is asked for, and the words used for it.
 pub mod clock;
+pub mod names;
 pub mod quote;
+pub mod settings;
 
 // Files into bundles.
 pub mod bundle;
