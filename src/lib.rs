@@ -18,4 +18,7 @@ pub mod quote;
 pub mod settings;
 
 // Files into bundles.
+pub mod binding;
 pub mod bundle;
+pub mod volume;
+pub mod watch;

@@ -1,0 +1,605 @@
+//! Mounted files, read as one generation.
+//!
+//! kubelet publishes a Secret by writing a new directory and swapping the symlink `..data` onto it
+//! ([AtomicWriter]). Whoever reads `tls.crt` and `tls.key` by their visible names can get one file
+//! of each generation. So the link is resolved once, both files are read beneath its target, and the
+//! link is looked at again at the end.
+//!
+//! [AtomicWriter]: https://pkg.go.dev/k8s.io/kubernetes/pkg/volume/util#AtomicWriter
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+/// The link that kubelet swaps.
+const DATA: &str = "..data";
+/// A larger file is no certificate, no key and no list of CAs.
+pub const LARGEST_FILE: u64 = 1024 * 1024;
+/// So often is a generation read again when it changed under our hands.
+const READS: usize = 5;
+
+/// Files that belong together, and the directories above them that may be a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    files: Vec<PathBuf>,
+    above: Vec<PathBuf>,
+}
+
+impl Source {
+    /// `files` are absolute; of `above` and each file's own directory, the nearest that holds
+    /// `..data` is that file's volume root.
+    #[must_use]
+    pub fn new(files: Vec<PathBuf>, above: Vec<PathBuf>) -> Self {
+        Self { files, above }
+    }
+
+    /// Reads all files of one generation.
+    ///
+    /// Never blocks on what is no regular file, and never returns files of two generations.
+    ///
+    /// # Errors
+    ///
+    /// Says which file cannot be read and why; [`Unreadable::Changing`] if it changed at each of
+    /// several reads.
+    pub fn read(&self) -> Result<Generation, Unreadable> {
+        let mut result = Err(Unreadable::Changing { path: self.files[0].clone() });
+        for _ in 0..READS {
+            let before = self.identity();
+            result = self.read_once();
+            if before == self.identity() {
+                return result.map(|files| Generation { identity: before, files });
+            }
+        }
+        match result {
+            Err(error) => Err(error),
+            Ok(_) => Err(Unreadable::Changing { path: self.files[0].clone() }),
+        }
+    }
+
+    fn read_once(&self) -> Result<Vec<Content>, Unreadable> {
+        self.files
+            .iter()
+            .map(|path| {
+                let bytes = match self.root_of(path)? {
+                    Some(root) => read_within(path, &root)?,
+                    None => read_regular(path, path)?,
+                };
+                Ok(Content { path: path.clone(), bytes })
+            })
+            .collect()
+    }
+
+    /// A cheap look: equal values mean that nothing was swapped or written in between.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        Identity(
+            self.files
+                .iter()
+                .map(|path| Stamp {
+                    target: self.root_of(path).ok().flatten().map(|root| root.target),
+                    stat: fs::metadata(path).ok().as_ref().map(Stat::from),
+                })
+                .collect(),
+        )
+    }
+
+    /// Whether every file lies in a volume that is swapped as a whole, so that what is seen is
+    /// already complete.
+    #[must_use]
+    pub fn is_swapped(&self) -> bool {
+        self.files.iter().all(|path| matches!(self.root_of(path), Ok(Some(_))))
+    }
+
+    /// Where changes of these files can be noticed: the volume's root, or for files outside of a
+    /// volume their directory and (for those that are mounted one by one) they themselves.
+    #[must_use]
+    pub fn watch_points(&self) -> BTreeSet<PathBuf> {
+        let mut points = BTreeSet::new();
+        for path in &self.files {
+            if let Ok(Some(root)) = self.root_of(path) {
+                points.insert(root.path);
+            } else {
+                points.extend(path.parent().map(Path::to_path_buf));
+                points.insert(path.clone());
+            }
+        }
+        points
+    }
+
+    /// The files, as they were named.
+    #[must_use]
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    fn root_of(&self, file: &Path) -> Result<Option<Root>, Unreadable> {
+        let above = self.above.iter().map(PathBuf::as_path);
+        let mut candidates: Vec<&Path> =
+            file.parent().into_iter().chain(above).filter(|root| file.starts_with(root)).collect();
+        candidates.sort_by_key(|root| std::cmp::Reverse(root.components().count()));
+        for path in candidates {
+            if let Some(target) = data_link(path)? {
+                return Ok(Some(Root { path: path.to_path_buf(), target }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// One generation as it was read.
+#[derive(Debug)]
+pub struct Generation {
+    identity: Identity,
+    files: Vec<Content>,
+}
+
+impl Generation {
+    /// What tells this generation from the next.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The content of the file that was named `path`; empty if no such file belongs to it.
+    #[must_use]
+    pub fn content(&self, path: &Path) -> &[u8] {
+        self.files.iter().find(|file| file.path == path).map_or(&[], |file| &file.bytes)
+    }
+}
+
+struct Content {
+    path: PathBuf,
+    bytes: Zeroizing<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Content {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({} bytes)", self.path.display(), self.bytes.len())
+    }
+}
+
+/// Link target and stat of each file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity(Vec<Stamp>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stamp {
+    target: Option<OsString>,
+    stat: Option<Stat>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stat {
+    inode: (u64, u64),
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl From<&Metadata> for Stat {
+    fn from(metadata: &Metadata) -> Self {
+        Self {
+            inode: (metadata.dev(), metadata.ino()),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+struct Root {
+    path: PathBuf,
+    target: OsString,
+}
+
+/// The target of `..data` in `root`; `None` where there is no such link.
+fn data_link(root: &Path) -> Result<Option<OsString>, Unreadable> {
+    let link = root.join(DATA);
+    let target = match fs::read_link(&link) {
+        Ok(target) => target,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            return Err(Unreadable::OddDataLink { path: link });
+        }
+        Err(error) => return Err(Unreadable::of(&link, error)),
+    };
+    let mut components = target.components();
+    match (components.next(), components.next()) {
+        (Some(Component::Normal(name)), None) if starts_with_dots(name) => {
+            Ok(Some(name.to_owned()))
+        }
+        _ => Err(Unreadable::OddDataLink { path: link }),
+    }
+}
+
+fn starts_with_dots(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b"..")
+}
+
+/// Reads `path` beneath the generation that `root` points to now.
+fn read_within(path: &Path, root: &Root) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
+    let generation = fs::canonicalize(root.path.join(&root.target))
+        .map_err(|error| Unreadable::of(path, error))?;
+    let named = path.strip_prefix(&root.path).unwrap_or(path);
+    let real =
+        fs::canonicalize(generation.join(named)).map_err(|error| Unreadable::of(path, error))?;
+    if !real.starts_with(&generation) {
+        return Err(Unreadable::LeavesVolume { path: path.to_path_buf() });
+    }
+    read_regular(path, &real)
+}
+
+/// Reads `real`; errors name it `path`.
+fn read_regular(path: &Path, real: &Path) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
+    let metadata = fs::metadata(real).map_err(|error| Unreadable::of(path, error))?;
+    demand_regular(path, &metadata)?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let file = rustix::fs::open(real, flags, Mode::empty())
+        .map(File::from)
+        .map_err(|errno| Unreadable::of(path, errno.into()))?;
+    let metadata = file.metadata().map_err(|error| Unreadable::of(path, error))?;
+    demand_regular(path, &metadata)?;
+    // One allocation that never moves: a buffer that grows leaves copies of a key behind.
+    let expected = usize::try_from(metadata.size().min(LARGEST_FILE)).unwrap_or(0) + 1;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(expected));
+    file.take(LARGEST_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Unreadable::of(path, error))?;
+    if bytes.len() as u64 > LARGEST_FILE {
+        return Err(Unreadable::TooLarge { path: path.to_path_buf() });
+    }
+    Ok(bytes)
+}
+
+fn demand_regular(path: &Path, metadata: &Metadata) -> Result<(), Unreadable> {
+    let kind = metadata.file_type();
+    if kind.is_file() {
+        return if metadata.size() > LARGEST_FILE {
+            Err(Unreadable::TooLarge { path: path.to_path_buf() })
+        } else {
+            Ok(())
+        };
+    }
+    let found = if kind.is_dir() {
+        "a directory"
+    } else if kind.is_fifo() {
+        "a FIFO"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    };
+    Err(Unreadable::NotAFile { path: path.to_path_buf(), found })
+}
+
+/// Why a generation cannot be read; each names the path and the mend.
+#[derive(Debug, Error)]
+pub enum Unreadable {
+    /// No such file or directory.
+    #[error("{path} does not exist; mount the Secret there, or name the file that does", path = path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file's mode or owner keeps us out.
+    #[error("{path} may not be read by uid {uid} ({mode}); let the pod's fsGroup own the volume, or widen its defaultMode", path = path.display())]
+    Denied {
+        /// The file.
+        path: PathBuf,
+        /// Who we are.
+        uid: u32,
+        /// Mode and owner, as far as they can be seen.
+        mode: String,
+    },
+    /// A directory, FIFO, socket or device.
+    #[error("{path} is {found}, not a regular file; mount a file there", path = path.display())]
+    NotAFile {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+    },
+    /// More than 1 MiB.
+    #[error("{path} is larger than 1 MiB; mount the certificate or key alone", path = path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Symbolic links that lead in a circle.
+    #[error("{path} is a loop of symbolic links; mount a file there", path = path.display())]
+    LinkLoop {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A link in a volume that leads out of its generation.
+    #[error("{path} links to a file outside of its volume's generation; put the file into the volume itself", path = path.display())]
+    LeavesVolume {
+        /// The file.
+        path: PathBuf,
+    },
+    /// `..data` is not what kubelet makes.
+    #[error("{path} is not a link to one directory beside it whose name begins with `..`; mount a volume that kubelet writes, or remove it", path = path.display())]
+    OddDataLink {
+        /// The link.
+        path: PathBuf,
+    },
+    /// It never stood still.
+    #[error("{path} changes faster than it can be read; it is looked at again", path = path.display())]
+    Changing {
+        /// The first file.
+        path: PathBuf,
+    },
+    /// Anything else the system says.
+    #[error("{path} cannot be read; see the cause", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+}
+
+impl Unreadable {
+    fn of(path: &Path, error: io::Error) -> Self {
+        let path = path.to_path_buf();
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Self::Missing { path },
+            io::ErrorKind::PermissionDenied => Self::Denied {
+                uid: rustix::process::geteuid().as_raw(),
+                mode: mode_and_owner(&path),
+                path,
+            },
+            _ if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+                Self::LinkLoop { path }
+            }
+            _ => Self::Io { path, source: error },
+        }
+    }
+
+    /// The kind of trouble, for states and labels.
+    #[must_use]
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::Missing { .. } => Reason::Missing,
+            Self::Denied { .. } => Reason::Denied,
+            Self::NotAFile { .. } => Reason::NotAFile,
+            Self::TooLarge { .. } => Reason::TooLarge,
+            Self::LinkLoop { .. } | Self::LeavesVolume { .. } | Self::OddDataLink { .. } => {
+                Reason::Link
+            }
+            Self::Changing { .. } => Reason::Changing,
+            Self::Io { .. } => Reason::Io,
+        }
+    }
+}
+
+fn mode_and_owner(path: &Path) -> String {
+    match fs::metadata(path) {
+        Ok(metadata) => format!(
+            "mode {:04o}, owner {}:{}",
+            metadata.mode() & 0o7777,
+            metadata.uid(),
+            metadata.gid()
+        ),
+        Err(_) => "a directory above it is closed".to_owned(),
+    }
+}
+
+/// Why a file is not readable, as a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// It is not there.
+    Missing,
+    /// Mode or owner.
+    Denied,
+    /// A directory, FIFO, socket or device.
+    NotAFile,
+    /// More than 1 MiB.
+    TooLarge,
+    /// A link that may not be followed.
+    Link,
+    /// It never stood still.
+    Changing,
+    /// Another error of the system.
+    Io,
+}
+
+impl Reason {
+    /// The word, as it stands in states and labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Denied => "permission_denied",
+            Self::NotAFile => "not_a_file",
+            Self::TooLarge => "too_large",
+            Self::Link => "bad_link",
+            Self::Changing => "changing",
+            Self::Io => "io_error",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::net::UnixListener;
+
+    use rustix::fs::CWD;
+    use tempfile::TempDir;
+    use testkit::SecretVolume;
+
+    use super::*;
+
+    fn source(directory: &Path) -> Source {
+        Source::new(
+            vec![directory.join("tls.crt"), directory.join("tls.key")],
+            vec![directory.to_path_buf()],
+        )
+    }
+
+    fn plain() -> (TempDir, Source) {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("tls.crt"), "certificate").unwrap();
+        fs::write(directory.path().join("tls.key"), "key").unwrap();
+        let source = source(directory.path());
+        (directory, source)
+    }
+
+    #[test]
+    fn plain_files_are_read_by_their_names() {
+        let (directory, source) = plain();
+        let generation = source.read().unwrap();
+        assert_eq!(generation.content(&directory.path().join("tls.crt")), b"certificate");
+        assert_eq!(generation.content(&directory.path().join("tls.key")), b"key");
+        assert!(!source.is_swapped());
+    }
+
+    #[test]
+    fn a_generation_is_read_beneath_the_link_that_was_resolved() {
+        let directory = tempfile::tempdir().unwrap();
+        let volume = SecretVolume::mount(directory.path());
+        volume.publish(&[("tls.crt", b"one"), ("tls.key", b"1")]);
+        let source = source(directory.path());
+        let first = source.read().unwrap();
+        volume.publish(&[("tls.crt", b"two"), ("tls.key", b"2")]);
+        let second = source.read().unwrap();
+        assert_ne!(first.identity(), second.identity());
+        assert_eq!(second.content(&directory.path().join("tls.crt")), b"two");
+        assert_eq!(second.content(&directory.path().join("tls.key")), b"2");
+        assert!(source.is_swapped());
+        assert_eq!(source.watch_points(), BTreeSet::from([directory.path().to_path_buf()]));
+    }
+
+    #[test]
+    fn one_data_link_may_stand_above_several_directories() {
+        let directory = tempfile::tempdir().unwrap();
+        let volume = SecretVolume::mount(directory.path());
+        volume.publish(&[("web/tls.crt", b"c"), ("web/tls.key", b"k")]);
+        let web = directory.path().join("web");
+        let files = vec![web.join("tls.crt"), web.join("tls.key")];
+        let source = Source::new(files, vec![web.clone(), directory.path().to_path_buf()]);
+        assert_eq!(source.watch_points(), BTreeSet::from([directory.path().to_path_buf()]));
+        assert_eq!(source.read().unwrap().content(&web.join("tls.key")), b"k");
+    }
+
+    #[test]
+    fn a_visible_link_that_lags_behind_the_swap_does_not_mix_generations() {
+        let directory = tempfile::tempdir().unwrap();
+        let volume = SecretVolume::mount(directory.path());
+        volume.publish(&[("tls.crt", b"one"), ("tls.key", b"1")]);
+        fs::remove_file(directory.path().join("tls.key")).unwrap();
+        fs::write(directory.path().join("tls.key"), "stray").unwrap();
+        let generation = source(directory.path()).read().unwrap();
+        assert_eq!(generation.content(&directory.path().join("tls.key")), b"1");
+    }
+
+    #[test]
+    fn what_is_not_a_readable_file_is_told_and_never_blocks() {
+        type Case = (&'static str, Reason, fn(&Path));
+        let cases: [Case; 8] = [
+            ("missing", Reason::Missing, |_| ()),
+            ("a directory", Reason::NotAFile, |path| fs::create_dir(path).unwrap()),
+            ("a FIFO", Reason::NotAFile, |path| {
+                rustix::fs::mkfifoat(CWD, path, Mode::from_raw_mode(0o644)).unwrap();
+            }),
+            ("a socket", Reason::NotAFile, |path| drop(UnixListener::bind(path).unwrap())),
+            ("a device", Reason::NotAFile, |path| symlink("/dev/zero", path).unwrap()),
+            ("a loop", Reason::Link, |path| symlink(path, path).unwrap()),
+            ("100 MB", Reason::TooLarge, |path| {
+                File::create(path).unwrap().set_len(100_000_000).unwrap();
+            }),
+            ("beneath a file", Reason::Missing, |path| {
+                symlink("/etc/passwd/tls.crt", path).unwrap();
+            }),
+        ];
+        for (case, reason, arrange) in cases {
+            let (directory, source) = plain();
+            let path = directory.path().join("tls.crt");
+            fs::remove_file(&path).unwrap();
+            arrange(&path);
+            let error = source.read().expect_err(case);
+            assert_eq!(error.reason(), reason, "{case}: {error}");
+            assert!(error.to_string().contains("tls.crt"), "{case}: {error}");
+            assert!(error.to_string().contains("; "), "{case} has no mend: {error}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_exactly_the_largest_size_is_read() {
+        let (directory, source) = plain();
+        let path = directory.path().join("tls.crt");
+        File::create(&path).unwrap().set_len(LARGEST_FILE).unwrap();
+        assert_eq!(source.read().unwrap().content(&path).len() as u64, LARGEST_FILE);
+    }
+
+    #[test]
+    fn a_link_out_of_the_generation_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let volume = SecretVolume::mount(directory.path());
+        volume.publish(&[("tls.crt", b"one"), ("tls.key", b"1")]);
+        let inside = directory.path().join("..data").join("tls.key");
+        fs::remove_file(&inside).unwrap();
+        symlink("/etc/hostname", &inside).unwrap();
+        let error = source(directory.path()).read().unwrap_err();
+        assert!(matches!(error, Unreadable::LeavesVolume { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_data_link_that_kubelet_would_not_make_is_refused() {
+        for target in ["/etc", "../elsewhere", "..a/b", "plain", "..", "."] {
+            let directory = tempfile::tempdir().unwrap();
+            symlink(target, directory.path().join(DATA)).unwrap();
+            let error = source(directory.path()).read().unwrap_err();
+            assert!(matches!(error, Unreadable::OddDataLink { .. }), "{target}: {error}");
+        }
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join(DATA)).unwrap();
+        let error = source(directory.path()).read().unwrap_err();
+        assert!(matches!(error, Unreadable::OddDataLink { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_closed_file_is_told_with_mode_and_owner() {
+        let (directory, source) = plain();
+        let path = directory.path().join("tls.key");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
+        if rustix::process::geteuid().is_root() {
+            // Root reads everything: the same text, made from the same error.
+            let error = Unreadable::of(&path, Errno::ACCESS.into());
+            assert!(error.to_string().contains("mode 0000, owner 0:0"), "{error}");
+            assert_eq!(error.reason(), Reason::Denied);
+        } else {
+            assert_eq!(source.read().unwrap_err().reason(), Reason::Denied);
+        }
+    }
+
+    #[test]
+    fn a_swap_and_a_write_change_the_identity_and_a_read_does_not() {
+        let (directory, source) = plain();
+        let before = source.identity();
+        source.read().unwrap();
+        assert_eq!(before, source.identity());
+        fs::write(directory.path().join("tls.key"), "longer key").unwrap();
+        assert_ne!(before, source.identity());
+    }
+
+    #[test]
+    fn debug_shows_no_content() {
+        let (_directory, source) = plain();
+        let shown = format!("{:?}", source.read().unwrap());
+        assert!(!shown.contains("certificate"), "{shown}");
+        assert!(shown.contains("(11 bytes)"), "{shown}");
+    }
+}
