@@ -22,3 +22,9 @@ pub mod binding;
 pub mod bundle;
 pub mod volume;
 pub mod watch;
+
+// What should be, and what to do about it: pure.
+pub mod claims;
+pub mod decide;
+pub mod desired;
+pub mod held;

@@ -1,0 +1,130 @@
+//! Which binding has a name or an object when several could: no two of ours fight.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+
+use uuid::Uuid;
+
+use crate::names::{BindingName, Sni};
+
+/// What every binding of this sidecar asks for.
+#[derive(Clone, Debug, Default)]
+pub struct Claims {
+    names: BTreeMap<Sni, BTreeSet<Claim>>,
+    claimed: BTreeMap<BindingName, BTreeSet<Sni>>,
+    objects: BTreeMap<Uuid, BindingName>,
+    fed: BTreeMap<BindingName, Uuid>,
+}
+
+/// Orders those who want a name: who has it configured comes first, then the first by name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Claim {
+    only_in_certificate: bool,
+    binding: BindingName,
+}
+
+impl Claims {
+    /// Replaces the names that `binding` asks for.
+    pub fn claim_names(&mut self, binding: &BindingName, names: &BTreeSet<Sni>, configured: bool) {
+        if self.claimed.get(binding) == Some(names) {
+            return;
+        }
+        for sni in self.claimed.insert(binding.clone(), names.clone()).unwrap_or_default() {
+            if let Entry::Occupied(mut claims) = self.names.entry(sni) {
+                claims.get_mut().retain(|claim| claim.binding != *binding);
+                if claims.get().is_empty() {
+                    claims.remove();
+                }
+            }
+        }
+        for sni in names {
+            let claim = Claim { only_in_certificate: !configured, binding: binding.clone() };
+            self.names.entry(sni.clone()).or_default().insert(claim);
+        }
+    }
+
+    /// Notes that `binding` feeds the object `id`, unless another does.
+    pub fn claim_object(&mut self, binding: &BindingName, id: Uuid) {
+        if self.fed.get(binding) == Some(&id) {
+            return;
+        }
+        self.release_object(binding);
+        self.fed.insert(binding.clone(), id);
+        self.objects.entry(id).or_insert_with(|| binding.clone());
+    }
+
+    fn release_object(&mut self, binding: &BindingName) {
+        if let Some(id) = self.fed.remove(binding)
+            && self.objects.get(&id) == Some(binding)
+        {
+            self.objects.remove(&id);
+        }
+    }
+
+    /// `binding` asks for nothing any more.
+    pub fn release(&mut self, binding: &BindingName) {
+        self.claim_names(binding, &BTreeSet::new(), false);
+        self.claimed.remove(binding);
+        self.release_object(binding);
+    }
+
+    /// Whether the binding that feeds the object `id` asks for `sni`; true if none of ours feeds it.
+    #[must_use]
+    pub fn is_wanted_by_feeder(&self, id: Uuid, sni: &Sni) -> bool {
+        let feeder = self.objects.get(&id).and_then(|feeder| self.claimed.get(feeder));
+        feeder.is_none_or(|names| names.contains(sni))
+    }
+
+    /// The binding other than `binding` that comes before it for `sni`.
+    #[must_use]
+    pub fn before(&self, binding: &BindingName, sni: &Sni) -> Option<&BindingName> {
+        let first = &self.names.get(sni)?.first()?.binding;
+        (first != binding).then_some(first)
+    }
+
+    /// Whether a binding other than `binding` feeds the object `id`.
+    #[must_use]
+    pub fn is_fed_by_another(&self, binding: &BindingName, id: Uuid) -> bool {
+        self.objects.get(&id).is_some_and(|owner| owner != binding)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+
+    fn names(names: &[&str]) -> BTreeSet<Sni> {
+        names.iter().map(|name| name.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_name_goes_to_whom_it_is_configured_for_then_to_the_first_by_name() {
+        let (a, b, c) = ("a".parse().unwrap(), "b".parse().unwrap(), "c".parse().unwrap());
+        let sni = "x.test".parse().unwrap();
+        let mut claims = Claims::default();
+        claims.claim_names(&b, &names(&["x.test"]), false);
+        assert_eq!(claims.before(&b, &sni), None);
+        claims.claim_names(&a, &names(&["x.test", "y.test"]), false);
+        assert_eq!(claims.before(&b, &sni), Some(&a));
+        claims.claim_names(&c, &names(&["x.test"]), true);
+        assert_eq!(claims.before(&a, &sni), Some(&c));
+        claims.claim_names(&c, &names(&[]), true);
+        claims.claim_names(&a, &names(&["y.test"]), false);
+        assert_eq!(claims.before(&b, &sni), None);
+    }
+
+    #[test]
+    fn an_object_is_fed_by_the_first_that_claimed_it() {
+        let (a, b): (BindingName, BindingName) = ("a".parse().unwrap(), "b".parse().unwrap());
+        let (one, two) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let mut claims = Claims::default();
+        claims.claim_object(&b, one);
+        claims.claim_object(&a, one);
+        assert!(claims.is_fed_by_another(&a, one));
+        assert!(!claims.is_fed_by_another(&b, one));
+        claims.claim_object(&b, two);
+        assert!(!claims.is_fed_by_another(&a, one));
+    }
+}
