@@ -28,3 +28,15 @@ pub mod claims;
 pub mod decide;
 pub mod desired;
 pub mod held;
+
+// Kong, the pass, and when it runs.
+pub mod kong;
+pub mod reconcile;
+pub mod schedule;
+pub mod sidecar;
+
+// What is known, and who is told.
+pub mod cli;
+pub mod http;
+pub mod metrics;
+pub mod status;

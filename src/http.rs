@@ -1,0 +1,194 @@
+//! The HTTP server of probes, metrics and status, and its limits.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use thiserror::Error;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::{sleep, timeout};
+
+use crate::metrics::{Exposition, OPEN_METRICS, PROMETHEUS};
+use crate::settings::Listen;
+use crate::sidecar::Ping;
+use crate::status::Status;
+
+/// The port that is listened to unless another is configured.
+pub const DEFAULT_PORT: u16 = 9797;
+/// More connections wait in the kernel's queue.
+const CONNECTIONS: usize = 64;
+/// A request's head is no larger.
+const LARGEST_HEAD: usize = 16 * 1024;
+/// A request has no more headers.
+const MOST_HEADERS: usize = 64;
+/// A request's head comes within this time.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection, with its one request, ends within this time.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(15);
+/// The loop shows that it turns within this time.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+/// The wait after a connection could not be taken, as with no descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// No address to listen to.
+#[derive(Debug, Error)]
+#[error("cannot listen on {address}; set LISTEN to a free address, or free the port: {source}")]
+pub struct CannotListen {
+    address: SocketAddr,
+    source: io::Error,
+}
+
+/// What is served.
+pub struct Pages {
+    /// What is known.
+    pub status: watch::Receiver<Arc<Status>>,
+    /// What is scraped.
+    pub metrics: Exposition,
+    /// Asks the loop whether it turns.
+    pub pings: mpsc::Sender<Ping>,
+    /// Whether `/status` is for everyone, not for loopback peers alone.
+    pub is_public: bool,
+}
+
+/// Opens the port: all addresses of both families, of IPv4 alone where there is no IPv6, or what is
+/// configured.
+///
+/// # Errors
+///
+/// If the address is taken, or not ours.
+pub async fn bind(listen: Listen) -> Result<TcpListener, CannotListen> {
+    let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT));
+    let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT));
+    let address = match listen {
+        Listen::Address(address) => address,
+        Listen::Default => match TcpListener::bind(v6).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => v6,
+            Err(_) => v4,
+        },
+    };
+    TcpListener::bind(address).await.map_err(|source| CannotListen { address, source })
+}
+
+/// Answers until it is dropped.
+pub async fn serve(listener: TcpListener, pages: Pages) -> Infallible {
+    let pages = Arc::new(pages);
+    let connections = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { continue };
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let pages = Arc::clone(&pages);
+                tokio::spawn(async move {
+                    // A peer that breaks off or dawdles is no concern of anyone else.
+                    let _ = timeout(CONNECTION_TIMEOUT, converse(stream, peer, &pages)).await;
+                    drop(permit);
+                });
+            }
+            Err(_) => sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+async fn converse(stream: TcpStream, peer: SocketAddr, pages: &Pages) -> hyper::Result<()> {
+    let service = service_fn(|request| async move {
+        Ok::<_, Infallible>(pages.answer(&request, peer.ip().to_canonical()).await)
+    });
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(LARGEST_HEAD)
+        .max_headers(MOST_HEADERS)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+}
+
+type Page = Response<Full<Bytes>>;
+
+impl Pages {
+    async fn answer(&self, request: &Request<Incoming>, peer: IpAddr) -> Page {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut page = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+            page.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
+            return page;
+        }
+        match request.uri().path() {
+            "/livez" => self.livez().await,
+            "/readyz" => self.readyz(),
+            "/metrics" => self.metrics(request),
+            "/status" => self.status(peer),
+            _ => text(StatusCode::NOT_FOUND, "there are /livez, /readyz, /metrics and /status\n"),
+        }
+    }
+
+    /// The loop that does the work turns. Kong being down does not fail it.
+    async fn livez(&self) -> Page {
+        let (ping, pong) = oneshot::channel();
+        let beat = async { self.pings.send(ping).await.is_ok() && pong.await.is_ok() };
+        match timeout(HEARTBEAT, beat).await {
+            Ok(true) => text(StatusCode::OK, "alive\n"),
+            _ => text(StatusCode::SERVICE_UNAVAILABLE, "the loop does not turn\n"),
+        }
+    }
+
+    fn readyz(&self) -> Page {
+        let status = self.status.borrow();
+        if status.ready {
+            return text(StatusCode::OK, "ready\n");
+        }
+        let open = status.bindings.iter().filter(|(_, binding)| !binding.is_concluded());
+        let open: Vec<String> =
+            open.map(|(name, binding)| format!("{name}: {}\n", binding.state)).collect();
+        text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{}", open.concat()))
+    }
+
+    fn metrics(&self, request: &Request<Incoming>) -> Page {
+        let accepted = request.headers().get_all(ACCEPT).iter();
+        let mut accepted = accepted.filter_map(|value| value.to_str().ok());
+        if accepted.any(|value| value.contains("application/openmetrics-text")) {
+            page(StatusCode::OK, OPEN_METRICS, self.metrics.open_metrics())
+        } else {
+            page(StatusCode::OK, PROMETHEUS, self.metrics.prometheus())
+        }
+    }
+
+    fn status(&self, peer: IpAddr) -> Page {
+        if !self.is_public && !peer.is_loopback() {
+            let mend = "only for loopback peers: use kubectl port-forward, or set STATUS__PUBLIC\n";
+            return text(StatusCode::FORBIDDEN, mend);
+        }
+        let status = Arc::clone(&self.status.borrow());
+        match serde_json::to_string_pretty(&*status) {
+            Ok(json) => page(StatusCode::OK, "application/json", json + "\n"),
+            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the status cannot be shown\n"),
+        }
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<String>) -> Page {
+    page(status, "text/plain; charset=utf-8", body)
+}
+
+fn page(status: StatusCode, kind: &'static str, body: impl Into<String>) -> Page {
+    let mut page = Response::new(Full::new(Bytes::from(body.into())));
+    *page.status_mut() = status;
+    let headers = page.headers_mut();
+    for (name, value) in
+        [(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-store"), (X_CONTENT_TYPE_OPTIONS, "nosniff")]
+    {
+        headers.insert(name, hyper::header::HeaderValue::from_static(value));
+    }
+    page
+}

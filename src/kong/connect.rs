@@ -1,0 +1,709 @@
+//! The way to the Admin API: address, TLS, credentials, and the limits of a careful client.
+
+use std::error::Error as _;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Url};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use super::{Answer, Call, Lost, Method, Wire};
+use crate::quote::Quoted;
+use crate::settings::{Admin, AdminUrl, Credential, TAKEN_HEADERS};
+use crate::volume::{Generation, Identity, Source, Unreadable};
+
+/// The header that Kong Enterprise reads its token from.
+const TOKEN_HEADER: &str = "kong-admin-token";
+/// Longer than any connection within a pod or a cluster takes.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Carries calls over HTTP: no proxy, no redirects, no decompression.
+pub struct AdminClient {
+    settings: Admin,
+    url: AdminUrl,
+    files: Option<Source>,
+    ready: Result<Ready, Unusable>,
+}
+
+/// All that comes from files.
+struct Ready {
+    client: Client,
+    headers: HeaderMap,
+    read: Option<Identity>,
+}
+
+impl AdminClient {
+    /// Reads the credentials; where that fails, each call says so until they can be read.
+    #[must_use]
+    pub fn new(settings: &Admin, url: &AdminUrl) -> Self {
+        let files = credential_files(settings);
+        let mut client = Self {
+            settings: settings.clone(),
+            url: url.clone(),
+            files: (!files.is_empty()).then(|| Source::new(files, Vec::new())),
+            ready: Err(Unusable::NotRead),
+        };
+        client.ready = client.load();
+        client
+    }
+
+    /// Reads all files at once: a certificate and a key of two generations are no pair.
+    fn load(&self) -> Result<Ready, Unusable> {
+        let read = self.files.as_ref().map(Source::read).transpose();
+        let files = Files(read.map_err(|unreadable| Unusable::File(Arc::new(unreadable)))?);
+        Ok(Ready {
+            client: client(&self.settings, &self.url, &files)?,
+            headers: headers(&self.settings, &files)?,
+            read: files.0.map(|generation| generation.identity().clone()),
+        })
+    }
+
+    fn target(&self, path: &str) -> Result<Url, Lost> {
+        let mut url = self.url.as_url().clone();
+        if let Some(ServerName::DnsName(name)) = server_name(&self.settings) {
+            // The address stays that of the URL, see `Pinned`.
+            url.set_host(Some(name.as_ref())).map_err(|_| Lost::Unusable(Unusable::ServerName))?;
+        }
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let prefix = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&format!("{prefix}{path}"));
+        url.set_query((!query.is_empty()).then_some(query));
+        Ok(url)
+    }
+}
+
+impl Wire for AdminClient {
+    async fn call(&self, call: Call) -> Result<Answer, Lost> {
+        let ready = self.ready.as_ref().map_err(|unusable| Lost::Unusable(unusable.clone()))?;
+        let method = match call.method {
+            Method::Get => reqwest::Method::GET,
+            Method::Put => reqwest::Method::PUT,
+            Method::Patch => reqwest::Method::PATCH,
+        };
+        let mut request =
+            ready.client.request(method, self.target(&call.path)?).headers(ready.headers.clone());
+        if let Some(body) = call.body {
+            request = request.header(CONTENT_TYPE, "application/json").body(body);
+        }
+        let response = request.send().await.map_err(|error| lost(&error))?;
+        collect(response, call.limit).await
+    }
+
+    fn refresh(&mut self) -> Result<(), Unusable> {
+        let now = self.files.as_ref().map(Source::identity);
+        if self.ready.as_ref().is_ok_and(|ready| ready.read == now) {
+            return Ok(());
+        }
+        match self.load() {
+            Ok(ready) => self.ready = Ok(ready),
+            Err(unusable) => {
+                // The last good ones stay.
+                if self.ready.is_err() {
+                    self.ready = Err(unusable.clone());
+                }
+                return Err(unusable);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads at most `limit` bytes.
+async fn collect(mut response: reqwest::Response, limit: usize) -> Result<Answer, Lost> {
+    let status = response.status().as_u16();
+    let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let is_json = text(CONTENT_TYPE).is_some_and(|kind| kind.starts_with("application/json"));
+    let retry_after = text(RETRY_AFTER).and_then(|wish| wish.trim().parse().ok());
+    let mut body = Zeroizing::new(Vec::new());
+    while let Some(chunk) = response.chunk().await.map_err(|error| lost(&error))? {
+        if body.len() + chunk.len() > limit {
+            return Err(Lost::TooLarge { limit });
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Answer { status, is_json, retry_after: retry_after.map(Duration::from_secs), body })
+}
+
+fn lost(error: &reqwest::Error) -> Lost {
+    if error.is_timeout() {
+        return Lost::Timeout;
+    }
+    // The innermost cause is the system's or the TLS library's word; the outer ones repeat the URL.
+    let mut cause: &(dyn std::error::Error + 'static) = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    let is_plain = error.url().is_some_and(|url| url.scheme() == "http");
+    let mend = match (tls_error(cause), cause.downcast_ref::<hyper::Error>()) {
+        (Some(refused), _) => Some(mend(refused)),
+        (None, Some(garbled)) if is_plain && garbled.is_parse() => {
+            Some("if that port speaks TLS, use https:// in ADMIN__URL")
+        }
+        _ => None,
+    };
+    let cause = Quoted::new(&cause.to_string());
+    match mend {
+        Some(mend) => Lost::ToMend { cause, mend },
+        None if error.is_connect() => Lost::Connect(cause),
+        None => Lost::Broken(cause),
+    }
+}
+
+/// The TLS library's error, as it is or within the system's, which do not call it their source.
+fn tls_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    match cause.downcast_ref::<io::Error>() {
+        Some(wrapping) => tls_error(wrapping.get_ref()?),
+        None => cause.downcast_ref(),
+    }
+}
+
+fn mend(refused: &rustls::Error) -> &'static str {
+    use rustls::{AlertDescription as Alert, CertificateError as Bad, Error};
+    match refused {
+        Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
+            "set ADMIN__SERVER_NAME to a name that the Admin API's certificate has"
+        }
+        Error::InvalidCertificate(
+            Bad::Expired
+            | Bad::ExpiredContext { .. }
+            | Bad::NotValidYet
+            | Bad::NotValidYetContext { .. },
+        ) => "renew the Admin API's certificate, or check the node's clock",
+        Error::InvalidCertificate(_) => {
+            "let ADMIN__CA_FILE hold the CA that issued the Admin API's certificate"
+        }
+        Error::InvalidMessage(_) => {
+            "that port speaks no TLS: use http:// in ADMIN__URL, or the port of Kong's admin_listen that has ssl"
+        }
+        Error::AlertReceived(Alert::UnrecognisedName) => {
+            "set ADMIN__SERVER_NAME to a name that the Admin API knows"
+        }
+        Error::AlertReceived(
+            Alert::CertificateRequired
+            | Alert::NoCertificate
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+            | Alert::DecryptError
+            | Alert::HandshakeFailure,
+        ) => {
+            "set ADMIN__CLIENT_CERT_FILE and ADMIN__CLIENT_KEY_FILE to a pair that the Admin API accepts"
+        }
+        _ => "check ADMIN__URL, and the Admin API's own log",
+    }
+}
+
+fn credential_files(settings: &Admin) -> Vec<PathBuf> {
+    let token = match &settings.token {
+        Some(Credential::File(path)) => Some(path.clone()),
+        Some(Credential::Value(_)) | None => None,
+    };
+    let client = settings.client.iter().flat_map(|files| [files.cert.clone(), files.key.clone()]);
+    let ca = settings.ca_file.clone().filter(|_| !settings.insecure_skip_verify);
+    [token, settings.headers_file.clone(), ca].into_iter().flatten().chain(client).collect()
+}
+
+/// The credentials' files, all of one generation.
+struct Files(Option<Generation>);
+
+impl Files {
+    fn content(&self, path: &Path) -> &[u8] {
+        self.0.as_ref().map_or(&[], |generation| generation.content(path))
+    }
+}
+
+fn headers(settings: &Admin, files: &Files) -> Result<HeaderMap, Unusable> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &settings.headers {
+        insert(&mut headers, name, value.expose(), || Unusable::Header(Quoted::new(name)))?;
+    }
+    if let Some(path) = &settings.headers_file {
+        for (number, line) in files.content(path).split(|byte| *byte == b'\n').enumerate() {
+            let odd = || Unusable::HeadersFile { path: path.clone(), line: number + 1 };
+            let line = std::str::from_utf8(line).map_err(|_| odd())?.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let (name, value) = line.split_once(':').ok_or_else(odd)?;
+            let name = name.trim();
+            if TAKEN_HEADERS.iter().any(|taken| name.eq_ignore_ascii_case(taken)) {
+                return Err(Unusable::HeaderTaken {
+                    path: path.clone(),
+                    line: number + 1,
+                    name: Quoted::new(name),
+                });
+            }
+            insert(&mut headers, name, value.trim(), odd)?;
+        }
+    }
+    match &settings.token {
+        Some(Credential::Value(token)) => {
+            insert(&mut headers, TOKEN_HEADER, token.expose(), || {
+                Unusable::Header(Quoted::new(TOKEN_HEADER))
+            })?;
+        }
+        Some(Credential::File(path)) => {
+            let odd = || Unusable::Token(path.clone());
+            let token = std::str::from_utf8(files.content(path)).map_err(|_| odd())?;
+            if token.trim().is_empty() {
+                return Err(odd());
+            }
+            insert(&mut headers, TOKEN_HEADER, token.trim(), odd)?;
+        }
+        None => {}
+    }
+    Ok(headers)
+}
+
+fn insert(
+    headers: &mut HeaderMap,
+    name: &str,
+    value: &str,
+    odd: impl Fn() -> Unusable,
+) -> Result<(), Unusable> {
+    let name: HeaderName = name.parse().map_err(|_| odd())?;
+    let mut value: HeaderValue = value.parse().map_err(|_| odd())?;
+    value.set_sensitive(true);
+    headers.insert(name, value);
+    Ok(())
+}
+
+fn client(settings: &Admin, url: &AdminUrl, files: &Files) -> Result<Client, Unusable> {
+    let host = url.as_url().host_str().unwrap_or_default();
+    Client::builder()
+        .no_proxy()
+        .redirect(Policy::none())
+        .http1_only()
+        .timeout(settings.timeout)
+        .connect_timeout(CONNECT_TIMEOUT.min(settings.timeout))
+        .pool_max_idle_per_host(settings.concurrency.get())
+        .user_agent(concat!("kong-cert-reloader/", env!("CARGO_PKG_VERSION")))
+        .dns_resolver(Arc::new(Pinned { host: host.trim_matches(['[', ']']).to_owned() }))
+        .tls_backend_preconfigured(tls(settings, files)?)
+        .build()
+        .map_err(|_| Unusable::Tls)
+}
+
+fn tls(settings: &Admin, files: &Files) -> Result<ClientConfig, Unusable> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(|_| Unusable::Tls)?;
+    let builder = if settings.insecure_skip_verify {
+        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+    } else {
+        let roots = Arc::new(roots(settings.ca_file.as_deref(), files)?);
+        match server_name(settings) {
+            Some(name @ ServerName::IpAddress(_)) if !roots.is_empty() => {
+                let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
+                let verifier = Named { name, verifier: verifier.map_err(|_| Unusable::Tls)? };
+                builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+            }
+            _ => builder.with_root_certificates(roots),
+        }
+    };
+    let Some(pair) = &settings.client else { return Ok(builder.with_no_client_auth()) };
+    let odd = || Unusable::ClientPair { cert: pair.cert.clone(), key: pair.key.clone() };
+    let key: PrivateKeyDer<'static> = rustls_pemfile::private_key(&mut files.content(&pair.key))
+        .ok()
+        .flatten()
+        .ok_or_else(odd)?;
+    builder.with_client_auth_cert(certificates(&pair.cert, files)?, key).map_err(|_| odd())
+}
+
+fn server_name(settings: &Admin) -> Option<ServerName<'static>> {
+    ServerName::try_from(settings.server_name.clone()?).ok()
+}
+
+fn roots(path: Option<&Path>, files: &Files) -> Result<RootCertStore, Unusable> {
+    let mut roots = RootCertStore::empty();
+    if let Some(path) = path {
+        for certificate in certificates(path, files)? {
+            roots.add(certificate).map_err(|_| Unusable::Certificates(path.to_path_buf()))?;
+        }
+    }
+    Ok(roots)
+}
+
+fn certificates(path: &Path, files: &Files) -> Result<Vec<CertificateDer<'static>>, Unusable> {
+    let odd = || Unusable::Certificates(path.to_path_buf());
+    let certificates: Vec<_> = rustls_pemfile::certs(&mut files.content(path))
+        .collect::<Result<_, _>>()
+        .map_err(|_| odd())?;
+    if certificates.is_empty() { Err(odd()) } else { Ok(certificates) }
+}
+
+/// Why the Admin API cannot be called with what is configured; names file or setting and the mend.
+#[derive(Clone, Debug, Error)]
+pub enum Unusable {
+    /// Nothing was read yet.
+    #[error("credentials were not read yet; they are read at the next try")]
+    NotRead,
+    /// A file cannot be read.
+    #[error("{0}{cause}", cause = .0.source().map(|cause| format!(": {cause}")).unwrap_or_default())]
+    File(Arc<Unreadable>),
+    /// The token is empty or no header value.
+    #[error("{} holds no token: one line of visible ASCII; write the token alone into it", .0.display())]
+    Token(PathBuf),
+    /// A configured header is none.
+    #[error("header {0} cannot be sent; check its name and value")]
+    Header(Quoted),
+    /// A line of the headers' file is none.
+    #[error("{} line {line} is not `Name: value`; correct it", path.display())]
+    HeadersFile {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
+    /// A line of the headers' file is for us to say.
+    #[error("{} line {line}: header {name} is not yours to set: each request has its own; remove the line", path.display())]
+    HeaderTaken {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The header.
+        name: Quoted,
+    },
+    /// No certificates in the file.
+    #[error("{} holds no PEM certificates; mount the CA or the chain there", .0.display())]
+    Certificates(PathBuf),
+    /// Certificate and key do not go together.
+    #[error("{} and {} are not a client's certificate and key; mount a pair that matches", cert.display(), key.display())]
+    ClientPair {
+        /// The certificate's file.
+        cert: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+    },
+    /// The server name does not fit the URL.
+    #[error(
+        "CERT_RELOADER__ADMIN__SERVER_NAME is no host name; set the DNS name in the Admin API's certificate"
+    )]
+    ServerName,
+    /// The TLS library cannot be set up.
+    #[error("TLS cannot be set up; check the files of ADMIN__CA_FILE and ADMIN__CLIENT_CERT_FILE")]
+    Tls,
+}
+
+/// Looks up the host of the URL whatever name stands in the request, and `localhost` never by DNS.
+#[derive(Clone)]
+struct Pinned {
+    host: String,
+}
+
+impl Resolve for Pinned {
+    fn resolve(&self, _: Name) -> Resolving {
+        let host = self.host.clone();
+        Box::pin(async move {
+            let addresses: Vec<SocketAddr> = if host.eq_ignore_ascii_case("localhost") {
+                vec![(Ipv4Addr::LOCALHOST, 0).into(), (Ipv6Addr::LOCALHOST, 0).into()]
+            } else if let Ok(address) = host.parse::<IpAddr>() {
+                vec![(address, 0).into()]
+            } else {
+                tokio::net::lookup_host((host.as_str(), 0)).await?.collect()
+            };
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        })
+    }
+}
+
+/// Asks for a certificate of another name than that of the URL. For addresses: one in the URL would
+/// be called.
+#[derive(Debug)]
+struct Named {
+    name: ServerName<'static>,
+    verifier: Arc<WebPkiServerVerifier>,
+}
+
+impl ServerCertVerifier for Named {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.verifier.verify_server_cert(leaf, chain, &self.name, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, cert, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, cert, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
+}
+
+/// Takes any certificate, as `ADMIN__INSECURE_SKIP_VERIFY` asks for.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+impl fmt::Debug for AdminClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AdminClient({})", self.url)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use std::fs;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use testkit::{Pki, SecretVolume, pem_block};
+
+    use super::*;
+    use crate::settings::ClientFiles;
+
+    fn client_of(admin: &Admin) -> AdminClient {
+        AdminClient::new(admin, &"https://127.0.0.1".parse().unwrap())
+    }
+
+    /// Loads what `settings` make of a file with this content.
+    fn loaded(
+        content: impl AsRef<[u8]>,
+        settings: impl Fn(PathBuf) -> Admin,
+    ) -> (Result<HeaderMap, String>, PathBuf) {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("file");
+        fs::write(&path, content).unwrap();
+        let ready = client_of(&settings(path.clone())).ready;
+        (ready.map(|ready| ready.headers).map_err(|unusable| unusable.to_string()), path)
+    }
+
+    #[test]
+    fn calls_go_beneath_the_path_of_the_url_with_their_query() {
+        for (url, path, called) in [
+            ("http://kong:8001", "/", "http://kong:8001/"),
+            ("http://kong:8001", "/certificates?size=9", "http://kong:8001/certificates?size=9"),
+            ("http://kong/a/b", "/", "http://kong/a/b/"),
+            ("http://kong/a/b/", "/snis/%2A.a.test", "http://kong/a/b/snis/%2A.a.test"),
+            ("https://[::1]/a%20b", "/c?d=e%26f&g=?", "https://[::1]/a%20b/c?d=e%26f&g=?"),
+        ] {
+            let client = AdminClient::new(&Admin::default(), &url.parse().unwrap());
+            assert_eq!(client.target(path).unwrap().as_str(), called);
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_no_header_is_told_by_file_and_line_and_not_shown() {
+        let cases: [(&[u8], usize); 6] = [
+            (b"s3cret", 1),
+            (b"# ours\n\nx-a: 1\ns3cret\n", 4),
+            (b"x-a: 1\r\nx s3cret: 2\r\n", 2),
+            (b": s3cret", 1),
+            (b"x-a: s3cret\x01", 1),
+            (b"x-a: 1\nx-b: s3cret \xff\n", 2),
+        ];
+        for (content, line) in cases {
+            let settings = |path| Admin { headers_file: Some(path), ..Admin::default() };
+            let (headers, path) = loaded(content, settings);
+            let said = headers.unwrap_err();
+            let place = format!("{} line {line} is not", path.display());
+            assert!(said.starts_with(&place) && !said.contains("s3cret"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_ours_to_say_is_told_by_file_and_line() {
+        let settings = |path| Admin { headers_file: Some(path), ..Admin::default() };
+        let (headers, path) = loaded("x-a: 1\nContent-Type: text/plain", settings);
+        let said = headers.unwrap_err();
+        let place = format!("{} line 2: header Content-Type is not yours", path.display());
+        assert!(said.starts_with(&place), "{said}");
+    }
+
+    #[test]
+    fn lines_that_are_headers_are_sent_with_each_call() {
+        let settings = |path| Admin { headers_file: Some(path), ..Admin::default() };
+        let text = "# ours\n\n X-A:1 \r\nx-b: Bearer a:b\nX-Empty:";
+        let headers = loaded(text, settings).0.unwrap();
+        let sent = ["x-a", "x-b", "x-empty"].map(|name| headers[name].to_str().unwrap());
+        assert_eq!((sent, headers.len()), (["1", "Bearer a:b", ""], 3));
+        assert!(!format!("{headers:?}").contains("Bearer"), "{headers:?}");
+    }
+
+    #[test]
+    fn a_token_file_holds_one_line_of_text() {
+        let cases: [(&[u8], Option<&str>); 9] = [
+            (b"t0ken", Some("t0ken")),
+            (b"t0ken\n", Some("t0ken")),
+            (b"t0ken\r\n", Some("t0ken")),
+            (b" t0ken\n\n", Some("t0ken")),
+            (b"", None),
+            (b" \n", None),
+            (b"t0\nken", None),
+            (b"t0ken\xff", None),
+            (b"t0ken\0", None),
+        ];
+        for (content, token) in cases {
+            let settings = |path| Admin { token: Some(Credential::File(path)), ..Admin::default() };
+            let (headers, path) = loaded(content, settings);
+            let told = format!(
+                "{} holds no token: one line of visible ASCII; write the token alone into it",
+                path.display()
+            );
+            let sent = headers.map(|headers| headers[TOKEN_HEADER].to_str().unwrap().to_owned());
+            assert_eq!(sent, token.map(str::to_owned).ok_or(told), "{content:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_certificates_is_told_by_name() {
+        let pair = Pki::new().pair(&["a.test"]);
+        for content in [
+            String::new(),
+            "no PEM".to_owned(),
+            pair.key_pem(),
+            pair.chain_pem().replace("-----END", "-----"),
+            pair.chain_pem().replace("MII", "M!I"),
+            pem_block("CERTIFICATE", b"no certificate"),
+        ] {
+            let settings = |path| Admin { ca_file: Some(path), ..Admin::default() };
+            let (headers, path) = loaded(&content, settings);
+            let told = format!(
+                "{} holds no PEM certificates; mount the CA or the chain there",
+                path.display()
+            );
+            assert_eq!(headers.unwrap_err(), told, "{content}");
+        }
+    }
+
+    #[test]
+    fn what_the_system_says_about_a_file_is_told() {
+        let ca_file = Some(Path::new("/").join("x".repeat(300)));
+        let said = client_of(&Admin { ca_file, ..Admin::default() }).ready.err().unwrap();
+        assert!(said.to_string().contains("File name too long"), "{said}");
+    }
+
+    #[test]
+    fn a_ca_that_is_not_looked_at_need_not_be_there() {
+        let ca_file = Some(PathBuf::from("/nothing/here"));
+        let admin = Admin { ca_file, insecure_skip_verify: true, ..Admin::default() };
+        assert!(client_of(&admin).ready.is_ok());
+    }
+
+    #[test]
+    fn certificate_and_key_are_of_one_generation_however_often_they_are_swapped() {
+        let home = tempfile::tempdir().unwrap();
+        let volume = SecretVolume::mount(home.path());
+        let pki = Pki::new();
+        let pairs = [pki.pair(&["client.test"]), pki.pair(&["client.test"])];
+        // Beneath a directory of the volume, where `..data` is not beside the files.
+        let publish = |turn: usize| {
+            let (cert, key) = (pairs[turn % 2].chain_pem(), pairs[turn % 2].key_pem());
+            volume.publish(&[("admin/tls.crt", cert.as_bytes()), ("admin/tls.key", key.as_bytes())])
+        };
+        publish(0);
+        let admin = home.path().join("admin");
+        let files = ClientFiles { cert: admin.join("tls.crt"), key: admin.join("tls.key") };
+        let mut client = client_of(&Admin { client: Some(files), ..Admin::default() });
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                (1..400).for_each(|turn| assert!(publish(turn)));
+                is_over.store(true, Ordering::Release);
+            });
+            while !is_over.load(Ordering::Acquire) {
+                match client.refresh() {
+                    // A file may be gone between two looks, and is there again at the next.
+                    Ok(()) | Err(Unusable::File(_)) => {}
+                    Err(torn) => panic!("{torn}"),
+                }
+            }
+        });
+        client.refresh().unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_said_at_each_refresh_and_the_last_good_stays() {
+        let home = tempfile::tempdir().unwrap();
+        let token = home.path().join("token");
+        fs::write(&token, "t0ken").unwrap();
+        let settings = Admin { token: Some(Credential::File(token.clone())), ..Admin::default() };
+        let mut client = client_of(&settings);
+        let sent = |client: &AdminClient| client.ready.as_ref().unwrap().headers.clone();
+        let before = sent(&client);
+        fs::write(&token, "").unwrap();
+        for _ in 0..2 {
+            assert!(client.refresh().is_err());
+            assert_eq!(sent(&client), before);
+        }
+        fs::write(&token, "an0ther").unwrap();
+        client.refresh().unwrap();
+        assert_eq!(sent(&client)[TOKEN_HEADER], "an0ther");
+    }
+}

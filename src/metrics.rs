@@ -1,0 +1,373 @@
+//! Names and counters: what Prometheus scrapes.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::names::BindingName;
+use crate::status::{BindingStatus, State, Status};
+
+/// The content type of Prometheus' own text format.
+pub const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// The content type of OpenMetrics.
+pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Seconds from the swap until Kong serves it, or from a request until its answer.
+const BUCKETS: [f64; 12] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0];
+
+/// The counters; clones count together.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    pushes: Family<PushLabels, Counter>,
+    reconciles: Family<TriggerLabel, Counter>,
+    generations: Family<BindingLabel, Counter>,
+    contested: Family<BindingLabel, Counter>,
+    propagation: Histogram,
+    admin_requests: Family<RequestLabels, Counter>,
+    admin_duration: Histogram,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            pushes: Family::default(),
+            reconciles: Family::default(),
+            generations: Family::default(),
+            contested: Family::default(),
+            propagation: Histogram::new(BUCKETS),
+            admin_requests: Family::default(),
+            admin_duration: Histogram::new(BUCKETS),
+        }
+    }
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushOutcome {
+    /// Kong holds it.
+    Applied,
+    /// Kong will not have it.
+    Refused,
+    /// It may succeed later.
+    Failed,
+}
+
+impl PushOutcome {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl Metrics {
+    /// A write came to its end.
+    pub fn push(&self, binding: &BindingName, outcome: PushOutcome) {
+        let labels = PushLabels { binding: binding.to_string(), outcome: outcome.as_str() };
+        self.pushes.get_or_create(&labels).inc();
+    }
+
+    /// A pass began because of `trigger`.
+    pub fn reconcile(&self, trigger: &'static str) {
+        self.reconciles.get_or_create(&TriggerLabel { trigger }).inc();
+    }
+
+    /// Another bundle is in the files.
+    pub fn generation(&self, binding: &BindingName) {
+        self.generations.get_or_create(&BindingLabel { binding: binding.to_string() }).inc();
+    }
+
+    /// Another writer undid what was settled.
+    pub fn contested(&self, binding: &BindingName) {
+        self.contested.get_or_create(&BindingLabel { binding: binding.to_string() }).inc();
+    }
+
+    /// A generation was seen this long before Kong took it.
+    pub fn propagated(&self, after: Duration) {
+        self.propagation.observe(after.as_secs_f64());
+    }
+
+    /// A call ended; `code` is `None` where no answer came.
+    pub fn admin_request(&self, method: &'static str, code: Option<u16>, took: Duration) {
+        let code = code.map_or_else(|| "none".to_owned(), |code| code.to_string());
+        self.admin_requests.get_or_create(&RequestLabels { method, code }).inc();
+        self.admin_duration.observe(took.as_secs_f64());
+    }
+
+    /// Everything to be scraped: these counters, and gauges read from `status` at each scrape.
+    #[must_use]
+    pub fn exposition(
+        &self,
+        status: watch::Receiver<Arc<Status>>,
+        clock: Arc<dyn Clock>,
+    ) -> Exposition {
+        let mut registry = Registry::default();
+        let ours = registry.sub_registry_with_prefix("kong_cert_reloader");
+        let info = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        ours.register("build", "The version of this program", info);
+        ours.register("pushes", "Writes to Kong, by what became of them", self.pushes.clone());
+        ours.register("reconciles", "Passes, by what caused them", self.reconciles.clone());
+        ours.register("generations", "Bundles seen in the files", self.generations.clone());
+        ours.register(
+            "contested",
+            "Times another writer undid what was settled",
+            self.contested.clone(),
+        );
+        ours.register_with_unit(
+            "propagation",
+            "From a generation seen in the files to Kong accepting it",
+            Unit::Seconds,
+            self.propagation.clone(),
+        );
+        ours.register("admin_requests", "Calls of the Admin API", self.admin_requests.clone());
+        ours.register_with_unit(
+            "admin_request_duration",
+            "Duration of calls of the Admin API",
+            Unit::Seconds,
+            self.admin_duration.clone(),
+        );
+        ours.register_collector(Box::new(Gauges { status, clock }));
+        registry.register_collector(Box::new(Process));
+        Exposition(registry)
+    }
+}
+
+/// What is scraped.
+#[derive(Debug)]
+pub struct Exposition(Registry);
+
+impl Exposition {
+    /// In OpenMetrics.
+    #[must_use]
+    pub fn open_metrics(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = text::encode(&mut text, &self.0);
+        text
+    }
+
+    /// In Prometheus' own format, in which a counter's family bears the name of its samples, and
+    /// which knows no types but its own.
+    #[must_use]
+    pub fn prometheus(&self) -> String {
+        let open = self.open_metrics();
+        let counters: Vec<&str> = families_of(&open, "counter").collect();
+        let infos: Vec<&str> = families_of(&open, "info").collect();
+        let mut text = String::with_capacity(open.len());
+        for line in open.lines().filter(|line| *line != "# EOF" && !line.starts_with("# UNIT ")) {
+            let mut words = line.splitn(4, ' ');
+            match (words.next(), words.next(), words.next(), words.next()) {
+                (Some("#"), Some(what), Some(family), Some(rest)) if counters.contains(&family) => {
+                    text.push_str(&format!("# {what} {family}_total {rest}\n"));
+                }
+                (Some("#"), Some(what), Some(family), Some(rest)) if infos.contains(&family) => {
+                    let rest = if what == "TYPE" { "gauge" } else { rest };
+                    text.push_str(&format!("# {what} {family}_info {rest}\n"));
+                }
+                _ => {
+                    text.push_str(line);
+                    text.push('\n');
+                }
+            }
+        }
+        text
+    }
+}
+
+fn families_of<'a>(open: &'a str, kind: &'a str) -> impl Iterator<Item = &'a str> {
+    open.lines().filter_map(move |line| {
+        let (family, found) = line.strip_prefix("# TYPE ")?.split_once(' ')?;
+        (found == kind).then_some(family)
+    })
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PushLabels {
+    binding: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TriggerLabel {
+    trigger: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BindingLabel {
+    binding: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    method: &'static str,
+    code: String,
+}
+
+/// Gauges that follow from the status, and from nothing else.
+struct Gauges {
+    status: watch::Receiver<Arc<Status>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl fmt::Debug for Gauges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Gauges")
+    }
+}
+
+impl Collector for Gauges {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let status = Arc::clone(&self.status.borrow());
+        let now = self.clock.now();
+        let bindings = || status.bindings.iter();
+
+        let mut family = Gauge::begin(
+            &mut encoder,
+            "state",
+            "1 at the state that the binding is in, 0 at the others",
+            None,
+        )?;
+        for (name, binding) in bindings() {
+            for state in State::ALL {
+                let labels = [
+                    ("binding", name.as_ref()),
+                    ("kind", binding.kind.as_str()),
+                    ("state", state.as_str()),
+                ];
+                family.set(&labels, i64::from(binding.state == state))?;
+            }
+        }
+        let not_after = |shown: &crate::status::Shown| shown.not_after.0;
+        let mut family = Gauge::begin(
+            &mut encoder,
+            "not_after_timestamp",
+            "When the certificate expires (the earliest of several)",
+            Some(&Unit::Seconds),
+        )?;
+        bindings().try_for_each(|(name, binding)| family.per_source(name, binding, not_after))?;
+        let not_before = |shown: &crate::status::Shown| shown.not_before.0;
+        let mut family = Gauge::begin(
+            &mut encoder,
+            "not_before_timestamp",
+            "When the certificate begins (the latest of several)",
+            Some(&Unit::Seconds),
+        )?;
+        bindings().try_for_each(|(name, binding)| family.per_source(name, binding, not_before))?;
+        let mut family = Gauge::begin(
+            &mut encoder,
+            "last_success_timestamp",
+            "When file and Kong were last seen to agree",
+            Some(&Unit::Seconds),
+        )?;
+        for (name, binding) in bindings() {
+            if let Some(last) = binding.last_success {
+                family.set(&[("binding", name.as_ref())], last.0)?;
+            }
+        }
+        let mut family = Gauge::begin(
+            &mut encoder,
+            "renewal_overdue",
+            "1 if the file is past RENEW_BY of its life and was not renewed",
+            None,
+        )?;
+        for (name, binding) in bindings() {
+            family.set(&[("binding", name.as_ref())], i64::from(binding.is_overdue(now)))?;
+        }
+        let help = "1 while changes are found by polling alone";
+        let family = Gauge::begin(&mut encoder, "watch_polling", help, None)?;
+        family.only(i64::from(status.polling.is_some()))
+    }
+}
+
+/// One family of gauges under way.
+struct Gauge<'a>(prometheus_client::encoding::MetricEncoder<'a>);
+
+impl<'a> Gauge<'a> {
+    fn begin(
+        encoder: &'a mut DescriptorEncoder<'_>,
+        name: &'a str,
+        help: &'a str,
+        unit: Option<&'a Unit>,
+    ) -> Result<Self, fmt::Error> {
+        encoder.encode_descriptor(name, help, unit, MetricType::Gauge).map(Self)
+    }
+
+    fn set(&mut self, labels: &[(&str, &str)], value: i64) -> fmt::Result {
+        ConstGauge::new(value).encode(self.0.encode_family(&labels)?)
+    }
+
+    /// The family has this one sample, without labels.
+    fn only(self, value: i64) -> fmt::Result {
+        ConstGauge::new(value).encode(self.0)
+    }
+
+    fn per_source(
+        &mut self,
+        name: &BindingName,
+        binding: &BindingStatus,
+        value: impl Fn(&crate::status::Shown) -> i64,
+    ) -> fmt::Result {
+        for (source, shown) in [("file", &binding.file), ("kong", &binding.kong)] {
+            if let Some(shown) = shown {
+                self.set(&[("binding", name.as_ref()), ("source", source)], value(shown))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `process_*`, under the names that every Prometheus client uses.
+#[derive(Debug)]
+struct Process;
+
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Ok(process) = procfs::process::Process::myself() else { return Ok(()) };
+        let Ok(stat) = process.stat() else { return Ok(()) };
+        let ticks = procfs::ticks_per_second() as f64;
+        let seconds = (stat.utime + stat.stime) as f64 / ticks;
+        let help = "User and system time spent";
+        let cpu = encoder.encode_descriptor(
+            "process_cpu",
+            help,
+            Some(&Unit::Seconds),
+            MetricType::Counter,
+        )?;
+        prometheus_client::metrics::counter::ConstCounter::new(seconds).encode(cpu)?;
+        let resident = stat.rss.saturating_mul(procfs::page_size());
+        let mut gauge = |name: &str, help: &str, unit: Option<&Unit>, value: u64| {
+            let value = i64::try_from(value).unwrap_or(i64::MAX);
+            Gauge::begin(&mut encoder, name, help, unit)?.only(value)
+        };
+        gauge("process_resident_memory", "Resident memory", Some(&Unit::Bytes), resident)?;
+        gauge("process_virtual_memory", "Virtual memory", Some(&Unit::Bytes), stat.vsize)?;
+        if let Ok(open) = process.fd_count() {
+            gauge("process_open_fds", "Open file descriptors", None, open as u64)?;
+        }
+        if let Ok(limits) = process.limits()
+            && let procfs::process::LimitValue::Value(most) = limits.max_open_files.soft_limit
+        {
+            gauge("process_max_fds", "Most open file descriptors", None, most)?;
+        }
+        if let Ok(boot) = procfs::boot_time_secs() {
+            let started = boot + stat.starttime / procfs::ticks_per_second();
+            let help = "When the process started, since the Unix epoch";
+            gauge("process_start_time", help, Some(&Unit::Seconds), started)?;
+        }
+        Ok(())
+    }
+}

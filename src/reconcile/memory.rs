@@ -1,0 +1,158 @@
+//! What is remembered of a binding from pass to pass; nothing in it is secret, and nothing outlives
+//! the process.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::bundle::{Facts, Fingerprint, Reason};
+use crate::clock::Timestamp;
+use crate::decide::REVERT_WINDOW;
+use crate::desired::Owner;
+use crate::held::{HeldCertificate, Snapshot};
+use crate::kong::Failure;
+use crate::names::Sni;
+use crate::status::{BindingStatus, State};
+use crate::volume::Identity;
+
+/// So often is a pair of plain files looked at again before it is called invalid.
+const SECOND_LOOKS: u8 = 2;
+
+/// A file's bundle, and what Kong held beside it.
+pub(super) type Pair = (Fingerprint, Option<Result<Fingerprint, Reason>>);
+
+#[derive(Debug)]
+pub(super) struct Memory {
+    /// Where the binding stood last.
+    pub(super) status: BindingStatus,
+    /// The files as they were last read.
+    identity: Option<Identity>,
+    second_looks: u8,
+    /// The bundle that was last in the files.
+    fingerprint: Option<Fingerprint>,
+    /// When that was first seen, until it is settled.
+    unsettled_since: Option<Instant>,
+    /// The last bundle on which file and Kong agreed.
+    pub(super) settled: Option<Fingerprint>,
+    /// The last bundle that was sent and not answered, and to which object: it may have landed.
+    pub(super) sent: Option<(Uuid, Fingerprint)>,
+    /// The present pair of file and held, and when it was first seen.
+    pub(super) pair: Option<(Pair, Instant)>,
+    /// Names that were left to others.
+    pub(super) left: BTreeMap<Sni, Owner>,
+    reverts: VecDeque<Instant>,
+    /// A revert was counted, and is not repaired yet.
+    pub(super) repairing: bool,
+    /// What Kong refused: not sent again until file or held changes.
+    pub(super) refused: Option<(Fingerprint, Option<HeldCertificate>, Failure)>,
+}
+
+impl Memory {
+    pub(super) const fn new(now: Timestamp) -> Self {
+        Self {
+            status: BindingStatus::starting(now),
+            identity: None,
+            second_looks: 0,
+            fingerprint: None,
+            unsettled_since: None,
+            settled: None,
+            sent: None,
+            pair: None,
+            left: BTreeMap::new(),
+            reverts: VecDeque::new(),
+            repairing: false,
+            refused: None,
+        }
+    }
+
+    /// The files were read; `None` if they could not be.
+    pub(super) fn note_identity(&mut self, identity: Option<Identity>) {
+        if self.identity != identity {
+            self.identity = identity;
+            self.second_looks = 0;
+        }
+    }
+
+    /// Whether the files are as they were when they were read, and were servable then.
+    pub(super) fn is_of(&self, identity: &Identity) -> bool {
+        self.status.state != State::Invalid && self.identity.as_ref() == Some(identity)
+    }
+
+    /// Whether files that may be half written deserve another look.
+    pub(super) const fn takes_second_look(&mut self) -> bool {
+        let takes = self.second_looks < SECOND_LOOKS;
+        if takes {
+            self.second_looks += 1;
+        }
+        takes
+    }
+
+    /// Whether the files could be served once.
+    pub(super) const fn was_seen(&self) -> bool {
+        self.fingerprint.is_some()
+    }
+
+    /// This bundle is in the files. Returns whether it was not there before.
+    pub(super) fn note_bundle(&mut self, bundle: Fingerprint) -> bool {
+        let is_new = self.fingerprint != Some(bundle);
+        if is_new {
+            self.fingerprint = Some(bundle);
+            self.unsettled_since = Some(Instant::now());
+        }
+        is_new
+    }
+
+    /// The last bundle on which file and Kong agreed. A write whose answer was lost may have landed.
+    pub(super) fn settled_in(&self, snapshot: &Snapshot) -> Option<Fingerprint> {
+        let landed = self.sent.filter(|(id, bundle)| snapshot.holds(*id, *bundle));
+        landed.map(|(_, bundle)| bundle).or(self.settled)
+    }
+
+    /// For how long file and held have been this pair.
+    pub(super) fn unchanged_for(&self, pair: &Pair) -> Duration {
+        match &self.pair {
+            Some((known, since)) if known == pair => since.elapsed(),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// For how long the present pair has been there.
+    pub(super) fn pair_age(&self) -> Duration {
+        self.pair.as_ref().map(|(_, since)| since.elapsed()).unwrap_or_default()
+    }
+
+    /// File and held are this pair now.
+    pub(super) fn note_pair(&mut self, pair: Pair) {
+        if self.pair.as_ref().is_none_or(|(known, _)| *known != pair) {
+            self.pair = Some((pair, Instant::now()));
+        }
+    }
+
+    /// Another writer undid what was settled.
+    pub(super) fn note_revert(&mut self) {
+        self.repairing = true;
+        self.reverts.retain(|at| at.elapsed() < REVERT_WINDOW);
+        self.reverts.push_back(Instant::now());
+    }
+
+    /// The reverts that count, with the one at hand unless that was counted.
+    pub(super) fn reverts(&self) -> usize {
+        let recent = self.reverts.iter().filter(|at| at.elapsed() < REVERT_WINDOW).count();
+        recent + usize::from(!self.repairing)
+    }
+
+    /// File and Kong agree on `facts`. Returns for how long they did not, if the bundle was new.
+    pub(super) fn settle(&mut self, facts: &Facts, now: Timestamp) -> Option<Duration> {
+        if self.settled != Some(facts.fingerprint) {
+            self.reverts.clear();
+        }
+        self.settled = Some(facts.fingerprint);
+        self.sent = None;
+        self.repairing = false;
+        self.refused = None;
+        self.status.last_success = Some(now);
+        self.unsettled_since.take().map(|since| since.elapsed())
+    }
+}

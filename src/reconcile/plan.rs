@@ -1,0 +1,58 @@
+//! What is to be done about a binding whose files are servable, and what came of it.
+
+use crate::binding::Binding;
+use crate::bundle::{Bundle, Fingerprint};
+use crate::decide::Decision;
+use crate::desired::{Desired, Refusal};
+use crate::held::HeldCertificate;
+use crate::kong::{Failure, Query};
+
+/// A binding whose files are servable.
+pub(super) struct Candidate {
+    pub(super) binding: Binding,
+    pub(super) bundle: Bundle,
+    pub(super) query: Query,
+}
+
+/// What is to be done about a candidate.
+pub(super) struct Planned {
+    pub(super) candidate: Candidate,
+    /// The object in Kong, if there is one.
+    pub(super) held: Option<HeldCertificate>,
+    pub(super) plan: Plan,
+    /// Whether Kong was looked at for this candidate alone, just now.
+    pub(super) is_fresh: bool,
+}
+
+pub(super) enum Plan {
+    /// Kong could not be looked at.
+    Unread(Failure),
+    /// No object may be written.
+    Refused(Refusal),
+    /// Kong refused just this before.
+    RefusedBefore(Failure),
+    Decided(Box<Decided>),
+}
+
+pub(super) struct Decided {
+    pub(super) desired: Desired,
+    pub(super) decision: Decision,
+    /// The last bundle on which file and Kong agreed.
+    pub(super) settled: Option<Fingerprint>,
+    /// Another writer undid what was settled, and it was not counted yet.
+    pub(super) is_revert: bool,
+}
+
+/// What came of a plan.
+pub(super) enum Outcome {
+    /// Nothing was to be written.
+    Unwritten,
+    /// It would have been written.
+    DryRun,
+    /// Kong holds it now.
+    Written(Box<HeldCertificate>),
+    /// It was not answered, or refused.
+    Failed(Failure),
+    /// Nothing was sent, because Kong could not be looked at again.
+    Unsent(Failure),
+}

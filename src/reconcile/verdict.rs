@@ -1,0 +1,174 @@
+//! Where a binding stands, in words: a state, a reason, and a sentence that says what to do.
+
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use crate::bundle::{Facts, Reason as BundleReason};
+use crate::clock::Timestamp;
+use crate::decide::{Decision, REVERTS, Wait};
+use crate::desired::Desired;
+use crate::kong::Failure;
+use crate::names::BindingName;
+use crate::reconcile::Again;
+use crate::status::{BindingStatus, ObjectStatus, Reason, State};
+
+pub(super) struct Verdict {
+    pub(super) state: State,
+    pub(super) reason: Option<Reason>,
+    pub(super) message: Option<String>,
+}
+
+impl Verdict {
+    pub(super) const IN_SYNC: Self = Self { state: State::InSync, reason: None, message: None };
+
+    pub(super) fn new(state: State, reason: Reason, message: impl Into<String>) -> Self {
+        Self { state, reason: Some(reason), message: Some(message.into()) }
+    }
+
+    pub(super) fn not_yet_valid(from: Timestamp) -> Self {
+        let message = format!("the certificate begins at {from}; it is pushed then");
+        Self::new(State::NotYetValid, Reason::NotBefore, message)
+    }
+
+    /// What follows from a decision not to write, and when to look again; `rest` is what is left of
+    /// the hold.
+    pub(super) fn of_decision(
+        decision: Decision,
+        facts: &Facts,
+        rest: Duration,
+    ) -> (Self, Option<Again>) {
+        match decision {
+            Decision::InSync => (Self::IN_SYNC, None),
+            Decision::NotYetValid { from } => (Self::not_yet_valid(from), Some(Again::At(from))),
+            Decision::Hold(wait) => Self::of_wait(wait, rest),
+            Decision::Contested => {
+                let message = format!(
+                    "another writer undid it {REVERTS} times within an hour; find it by the object's updated_at, or set ID to an object of its own"
+                );
+                (Self::new(State::Refused, Reason::Contested, message), None)
+            }
+            // The files were servable when they were read; they expired since.
+            Decision::Keep | Decision::Create | Decision::Amend | Decision::Push(_) => {
+                let at = facts.validity.not_after;
+                let message = format!("the certificate expired at {at}; renew it");
+                (Self::new(State::Invalid, Reason::Bundle(BundleReason::Expired), message), None)
+            }
+        }
+    }
+
+    fn of_wait(wait: Wait, rest: Duration) -> (Self, Option<Again>) {
+        let (message, again) = match wait {
+            Wait::FileTemporary => (
+                "the file holds cert-manager's temporary certificate, kong a real one; it waits for the issuer".to_owned(),
+                None,
+            ),
+            Wait::KongNewer { overdue: false } => (
+                "kong's certificate is newer than the file; this node's volume will follow".to_owned(),
+                Some(Again::After(rest)),
+            ),
+            Wait::KongNewer { overdue: true } => (
+                "kong's certificate is still newer than the file; renew the Secret, or delete the certificate in kong if the file's is the one to serve".to_owned(),
+                None,
+            ),
+            Wait::RollbackPossible { remaining } => (
+                "kong went to a certificate that is no newer than the file's; if the file does not follow, it is pushed after HOLD".to_owned(),
+                Some(Again::After(remaining)),
+            ),
+        };
+        (Self::new(State::Held, Reason::Held(wait.as_str()), message), again)
+    }
+
+    pub(super) fn of_failure(failure: &Failure) -> Self {
+        let (state, reason) = match failure {
+            Failure::Refused { .. } => (State::Refused, Reason::ByKong),
+            Failure::Conflict { .. } => (State::Pending, Reason::Conflict),
+            Failure::Unauthorized { .. } => (State::Unauthorized, Reason::Credentials),
+            Failure::Unusable(_) => (State::Unauthorized, Reason::CredentialsUnusable),
+            Failure::NoSuchPath { .. } => (State::Unreachable, Reason::NoSuchPath),
+            Failure::NotKong { .. } => (State::Unreachable, Reason::NotKong),
+            Failure::Unavailable { .. } | Failure::NotSent => {
+                (State::Unreachable, Reason::NoAnswer)
+            }
+        };
+        Self::new(state, reason, failure.to_string())
+    }
+
+    /// `DRY_RUN` keeps it from being written.
+    pub(super) fn of_dry_run(decision: Decision) -> Self {
+        let would = match decision {
+            Decision::Create => "it would be created",
+            Decision::Amend => "its SNIs or tags would be written",
+            _ => "it would be replaced",
+        };
+        Self::new(State::Pending, Reason::DryRun, format!("{would}; DRY_RUN is set"))
+    }
+
+    /// What `status` says already.
+    pub(super) fn unchanged(status: &BindingStatus) -> Self {
+        Self { state: status.state, reason: status.reason, message: status.message.clone() }
+    }
+}
+
+/// Why something was written.
+pub(super) const fn why(decision: Decision) -> &'static str {
+    match decision {
+        Decision::Create => "kong held nothing",
+        Decision::Amend => "SNIs or tags differed",
+        Decision::Push(why) => why.as_str(),
+        _ => "",
+    }
+}
+
+/// What is odd about a bundle and its object, although Kong serves it.
+pub(super) fn warnings(
+    desired: &Desired,
+    object: &ObjectStatus,
+    facts: &Facts,
+    now: Timestamp,
+) -> Vec<String> {
+    let mut warnings: Vec<String> =
+        facts.warnings_at(now).iter().map(ToString::to_string).collect();
+    for (sni, owner) in &desired.left {
+        warnings.push(format!("{sni} stays with {owner}; remove it there, or set TAKE_SNIS"));
+    }
+    if !desired.missing.is_empty() {
+        let missing: Vec<_> = desired.missing.iter().map(ToString::to_string).collect();
+        warnings.push(format!(
+            "certificate {} was not created by us and lacks the names {}; add them there",
+            desired.id,
+            missing.join(", ")
+        ));
+    }
+    for name in &desired.unusable {
+        warnings.push(format!("kong does not take the name {name}; it is left out"));
+    }
+    if !object.snis.is_empty() && !object.snis.iter().any(|sni| facts.covers(sni)) {
+        warnings.push(
+            "the certificate covers none of its SNIs, and clients will not trust it; check SNIS"
+                .to_owned(),
+        );
+    }
+    warnings
+}
+
+/// Says where a binding stands now that it stood elsewhere before.
+pub(super) fn tell(name: &BindingName, status: &BindingStatus) {
+    let reason = status.reason.map_or("", Reason::as_str);
+    let detail = status.message.as_deref().unwrap_or_default();
+    let state = status.state;
+    match state {
+        State::InSync => info!(binding = %name, "in sync"),
+        State::Held => info!(binding = %name, reason, detail, "held"),
+        State::Pending | State::NotYetValid | State::Unsupported => {
+            info!(binding = %name, %state, reason, detail, "not pushed");
+        }
+        State::Invalid
+        | State::Refused
+        | State::Unauthorized
+        | State::Unreachable
+        | State::NotServed => {
+            warn!(binding = %name, %state, reason, detail, "not served as configured");
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! What is known, as a value: of each binding, of Kong, and of this process.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+use crate::bundle::{self, Facts};
+use crate::clock::Timestamp;
+use crate::names::BindingName;
+use crate::volume;
+
+/// Everything that is shown at `/status`, and what the gauges of `/metrics` are read from.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// The version of this program.
+    pub version: &'static str,
+    /// The group of replicas.
+    pub instance: String,
+    /// Whether nothing is written.
+    pub dry_run: bool,
+    /// Whether `/readyz` says so.
+    pub ready: bool,
+    /// Why changes are found by polling alone, if they are.
+    pub polling: Option<String>,
+    /// The Kong beside us.
+    pub kong: KongStatus,
+    /// Each binding, by name.
+    pub bindings: BTreeMap<BindingName, BindingStatus>,
+}
+
+/// The Kong beside us.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct KongStatus {
+    /// `database`, `control_plane` or `dbless`, once that is known.
+    pub mode: Option<&'static str>,
+    /// Its version, if it tells.
+    pub version: Option<String>,
+}
+
+/// One binding.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BindingStatus {
+    /// What it feeds.
+    pub kind: Kind,
+    /// Where it stands.
+    pub state: State,
+    /// Why, as a word of a closed list.
+    pub reason: Option<Reason>,
+    /// Why, in plain words, and what to do.
+    pub message: Option<String>,
+    /// Since when it stands there.
+    pub since: Timestamp,
+    /// The object in Kong.
+    pub object: Option<ObjectStatus>,
+    /// What is in the files, or was when they could last be parsed.
+    pub file: Option<Shown>,
+    /// What Kong holds.
+    pub kong: Option<Shown>,
+    /// What is odd, although Kong serves it.
+    pub warnings: Vec<String>,
+    /// When file and Kong were last seen to agree.
+    pub last_success: Option<Timestamp>,
+    /// When the file should have been renewed (`RENEW_BY`).
+    pub renew_at: Option<Timestamp>,
+}
+
+impl BindingStatus {
+    /// A binding of which nothing is known yet.
+    #[must_use]
+    pub const fn starting(now: Timestamp) -> Self {
+        Self {
+            kind: Kind::Certificate,
+            state: State::Pending,
+            reason: Some(Reason::Starting),
+            message: None,
+            since: now,
+            object: None,
+            file: None,
+            kong: None,
+            warnings: Vec::new(),
+            last_success: None,
+            renew_at: None,
+        }
+    }
+
+    /// Whether waiting changes nothing more.
+    #[must_use]
+    pub fn is_concluded(&self) -> bool {
+        self.state.is_concluded() || self.reason == Some(Reason::DryRun)
+    }
+
+    /// Whether there is nothing left to do.
+    #[must_use]
+    pub fn is_in_place(&self) -> bool {
+        self.state.is_in_place() || self.reason == Some(Reason::DryRun)
+    }
+
+    /// Whether the file is past the share of its life at which it should have been renewed.
+    #[must_use]
+    pub fn is_overdue(&self, now: Timestamp) -> bool {
+        self.renew_at.is_some_and(|at| at <= now)
+    }
+}
+
+/// What a binding feeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A certificate with its key and SNIs.
+    Certificate,
+}
+
+impl Kind {
+    /// The word, as it stands in labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Certificate => "certificate",
+        }
+    }
+}
+
+/// The object in Kong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ObjectStatus {
+    /// Its id.
+    pub id: Uuid,
+    /// Whether someone else made it.
+    pub adopted: bool,
+    /// Its SNIs.
+    pub snis: BTreeSet<String>,
+}
+
+/// A bundle without its keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Shown {
+    /// The identity of the bundle.
+    pub fingerprint: String,
+    /// Each leaf's, as openssl prints it.
+    pub leaf_sha256: Vec<String>,
+    /// Validity of the leaf (the latest beginning of several).
+    pub not_before: Timestamp,
+    /// Validity of the leaf (the earliest end of several).
+    pub not_after: Timestamp,
+    /// DNS names of the leaf.
+    pub names: BTreeSet<String>,
+}
+
+impl From<&Facts> for Shown {
+    fn from(facts: &Facts) -> Self {
+        Self {
+            fingerprint: facts.fingerprint.to_string(),
+            leaf_sha256: facts.leaves.iter().map(ToString::to_string).collect(),
+            not_before: facts.validity.not_before,
+            not_after: facts.validity.not_after,
+            names: facts
+                .names
+                .iter()
+                .map(|name| crate::quote::Quoted::new(name).to_string())
+                .collect(),
+        }
+    }
+}
+
+/// Where a binding stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// Not concluded yet.
+    Pending,
+    /// File and Kong agree.
+    InSync,
+    /// The file's certificate begins later.
+    NotYetValid,
+    /// File and Kong differ, and Kong's may be right.
+    Held,
+    /// The files are not servable; Kong keeps what it has.
+    Invalid,
+    /// It may not be written, or Kong will not have it.
+    Refused,
+    /// Kong wants other credentials.
+    Unauthorized,
+    /// Kong does not answer.
+    Unreachable,
+    /// Kong holds it and serves something else.
+    NotServed,
+    /// This Kong cannot be fed this way.
+    Unsupported,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: [Self; 10] = [
+        Self::Pending,
+        Self::InSync,
+        Self::NotYetValid,
+        Self::Held,
+        Self::Invalid,
+        Self::Refused,
+        Self::Unauthorized,
+        Self::Unreachable,
+        Self::NotServed,
+        Self::Unsupported,
+    ];
+
+    /// The word, as it stands in `/status` and labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::InSync => "in_sync",
+            Self::NotYetValid => "not_yet_valid",
+            Self::Held => "held",
+            Self::Invalid => "invalid",
+            Self::Refused => "refused",
+            Self::Unauthorized => "unauthorized",
+            Self::Unreachable => "unreachable",
+            Self::NotServed => "not_served",
+            Self::Unsupported => "unsupported",
+        }
+    }
+
+    /// Whether the binding came to a conclusion that more waiting does not change.
+    #[must_use]
+    pub const fn is_concluded(self) -> bool {
+        !matches!(self, Self::Pending | Self::Unauthorized | Self::Unreachable)
+    }
+
+    /// Whether there is nothing left to do.
+    #[must_use]
+    pub const fn is_in_place(self) -> bool {
+        matches!(self, Self::InSync | Self::Unsupported)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for State {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// Why a binding stands where it stands: a closed list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// `pending`: nothing was looked at yet.
+    Starting,
+    /// `pending`: it would be written, were it not for `DRY_RUN`.
+    DryRun,
+    /// `pending`: the files are being written.
+    Changing,
+    /// `pending`: other writers were faster each time.
+    Conflict,
+    /// `not_yet_valid`: the certificate begins later.
+    NotBefore,
+    /// `invalid`: the files cannot be read.
+    File(volume::Reason),
+    /// `invalid`: the files cannot be served.
+    Bundle(bundle::Reason),
+    /// `held`: see [`crate::decide::Wait`].
+    Held(&'static str),
+    /// `refused`: see [`crate::desired::Refusal`].
+    Refusal(&'static str),
+    /// `refused`: Kong's word.
+    ByKong,
+    /// `refused`: another writer keeps undoing ours.
+    Contested,
+    /// `unauthorized`: Kong's word.
+    Credentials,
+    /// `unauthorized`: the files of credentials cannot be used.
+    CredentialsUnusable,
+    /// `unreachable`: no answer.
+    NoAnswer,
+    /// `unreachable`: another server answers.
+    NotKong,
+    /// `unreachable`: no such path to write to.
+    NoSuchPath,
+    /// `unsupported`: no Admin API is configured.
+    NoAdminApi,
+    /// `unsupported`: this version does not feed a DB-less Kong.
+    Dbless,
+}
+
+impl Reason {
+    /// The word, as it stands in `/status` and logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::DryRun => "dry_run",
+            Self::Changing => "changing",
+            Self::Conflict => "conflict",
+            Self::NotBefore => "not_before",
+            Self::File(reason) => reason.as_str(),
+            Self::Bundle(reason) => reason.as_str(),
+            Self::Held(reason) | Self::Refusal(reason) => reason,
+            Self::ByKong => "by_kong",
+            Self::Contested => "contested",
+            Self::Credentials => "credentials",
+            Self::CredentialsUnusable => "credentials_unusable",
+            Self::NoAnswer => "no_answer",
+            Self::NotKong => "not_kong",
+            Self::NoSuchPath => "no_such_path",
+            Self::NoAdminApi => "no_admin_api",
+            Self::Dbless => "dbless",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Reason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}

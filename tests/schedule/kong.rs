@@ -1,0 +1,257 @@
+//! Kong's Admin API without sockets: an idle socket makes paused time jump.
+
+#![allow(dead_code, reason = "each test takes what it needs")]
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use kong_cert_reloader::kong::{Answer, Call, Lost, Wire};
+use kong_cert_reloader::quote::Quoted;
+use testkit::kong_model::Offers;
+use testkit::{KongModel, Request};
+use tokio::time::{Instant, sleep};
+use zeroize::Zeroizing;
+
+/// From a sidecar to Kong, and back.
+pub(crate) const ONE_WAY: Duration = Duration::from_millis(1);
+
+/// One Kong, as every sidecar sees it. Clones are the same Kong.
+#[derive(Clone)]
+pub(crate) struct KongInProcess(Arc<Shared>);
+
+struct Shared {
+    began: Instant,
+    model: Mutex<KongModel>,
+    faults: Mutex<Vec<Fault>>,
+    calls: Mutex<Vec<Called>>,
+    changes: Mutex<Vec<Vec<u8>>>,
+}
+
+/// A call as it was made, whether or not it reached Kong.
+#[derive(Clone, Debug)]
+pub(crate) struct Called {
+    /// When, from the beginning.
+    pub(crate) at: Duration,
+    pub(crate) method: &'static str,
+    pub(crate) path: String,
+}
+
+impl KongInProcess {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Shared {
+            began: Instant::now(),
+            model: Mutex::default(),
+            faults: Mutex::default(),
+            calls: Mutex::default(),
+            changes: Mutex::default(),
+        }))
+    }
+
+    /// Since the beginning.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.0.began.elapsed()
+    }
+
+    /// Kong itself; not over an `await`.
+    pub(crate) fn model(&self) -> MutexGuard<'_, KongModel> {
+        self.0.model.lock().unwrap()
+    }
+
+    /// Adds a fault; the first that fits a call is applied, one to a call.
+    pub(crate) fn inject(&self, fault: Fault) {
+        self.0.faults.lock().unwrap().push(fault);
+    }
+
+    /// Takes all faults away.
+    pub(crate) fn heal(&self) {
+        self.0.faults.lock().unwrap().clear();
+    }
+
+    /// Every call, in order.
+    pub(crate) fn calls(&self) -> Vec<Called> {
+        self.0.calls.lock().unwrap().clone()
+    }
+
+    /// `METHOD /path` of every call from `from` on.
+    pub(crate) fn calls_since(&self, from: Duration) -> Vec<String> {
+        let calls = self.calls().into_iter().filter(|call| call.at >= from);
+        calls.map(|call| format!("{} {}", call.method, call.path)).collect()
+    }
+
+    /// When calls of this method were made.
+    pub(crate) fn times_of(&self, method: &str) -> Vec<Duration> {
+        let calls = self.calls().into_iter().filter(|call| call.method == method);
+        calls.map(|call| call.at).collect()
+    }
+
+    /// The leaves that `a.test` was served with, one for each change.
+    pub(crate) fn history(&self) -> Vec<Vec<u8>> {
+        self.0.changes.lock().unwrap().clone()
+    }
+
+    /// What another client of this Kong sends; panics where Kong refuses.
+    pub(crate) fn elsewhere(&self, request: &Request) {
+        let answer = self.model().elsewhere(|model| model.answer(request));
+        assert!(answer.status < 300, "{answer:?}");
+        self.note_change();
+    }
+
+    /// Notes what `a.test` is served with, if that is new.
+    fn note_change(&self) {
+        let chain = self.model().chain_for(Some("a.test"), Offers::ALL).chain();
+        let leaf = chain.and_then(|chain| chain.into_iter().next()).unwrap_or_default();
+        let mut changes = self.0.changes.lock().unwrap();
+        if changes.last() != Some(&leaf) {
+            changes.push(leaf);
+        }
+    }
+
+    fn fault_for(&self, call: &Call) -> Option<Fault> {
+        let mut faults = self.0.faults.lock().unwrap();
+        faults.retain(|fault| fault.left != Some(0));
+        let fault = faults.iter_mut().find(|fault| fault.fits(call))?;
+        fault.left = fault.left.map(|left| left - 1);
+        Some(fault.clone())
+    }
+
+    fn pass_on(&self, call: &Call) -> Answer {
+        let mut request = Request::new(call.method.as_str(), &call.path);
+        if let Some(body) = &call.body {
+            request.headers.push(("content-type".to_owned(), "application/json".to_owned()));
+            request.body = body.to_vec();
+        }
+        let answer = self.model().answer(&request);
+        if call.method.as_str() != "GET" {
+            self.note_change();
+        }
+        let is_json = answer
+            .headers
+            .iter()
+            .any(|(name, value)| name == "content-type" && value.starts_with("application/json"));
+        let body = Zeroizing::new(answer.body);
+        Answer { status: answer.status, is_json, retry_after: None, body }
+    }
+}
+
+impl Wire for KongInProcess {
+    async fn call(&self, call: Call) -> Result<Answer, Lost> {
+        self.0.calls.lock().unwrap().push(Called {
+            at: self.elapsed(),
+            method: call.method.as_str(),
+            path: call.path.clone(),
+        });
+        let fault = self.fault_for(&call);
+        sleep(ONE_WAY).await;
+        let Some(fault) = fault else {
+            let answer = self.pass_on(&call);
+            sleep(ONE_WAY).await;
+            return Ok(answer);
+        };
+        if fault.lands {
+            self.pass_on(&call);
+        }
+        sleep(fault.after).await;
+        match fault.what {
+            What::NoConnection => Err(Lost::Connect(Quoted::new("Connection refused"))),
+            What::Broken => Err(Lost::Broken(Quoted::new("connection reset"))),
+            What::Timeout => Err(Lost::Timeout),
+            What::Status { status, retry_after, message } => {
+                let body = Zeroizing::new(format!(r#"{{"message":"{message}"}}"#).into_bytes());
+                Ok(Answer { status, is_json: true, retry_after, body })
+            }
+        }
+    }
+}
+
+/// What may go wrong with a call; once, unless told otherwise.
+#[derive(Clone)]
+pub(crate) struct Fault {
+    what: What,
+    method: Option<&'static str>,
+    path: Option<String>,
+    after: Duration,
+    lands: bool,
+    left: Option<u32>,
+}
+
+#[derive(Clone)]
+enum What {
+    NoConnection,
+    Broken,
+    Timeout,
+    Status { status: u16, retry_after: Option<Duration>, message: &'static str },
+}
+
+impl Fault {
+    /// Nobody listens.
+    pub(crate) const fn no_connection() -> Self {
+        Self::new(What::NoConnection)
+    }
+
+    /// The connection breaks before the answer.
+    pub(crate) const fn broken() -> Self {
+        Self::new(What::Broken)
+    }
+
+    /// No answer comes within this time.
+    pub(crate) const fn timeout(after: Duration) -> Self {
+        let mut fault = Self::new(What::Timeout);
+        fault.after = after;
+        fault
+    }
+
+    /// This status, and no more said.
+    pub(crate) const fn status(status: u16) -> Self {
+        Self::refusal(status, "An unexpected error occurred")
+    }
+
+    /// This status and message.
+    pub(crate) const fn refusal(status: u16, message: &'static str) -> Self {
+        Self::new(What::Status { status, retry_after: None, message })
+    }
+
+    /// This status with a `Retry-After`.
+    pub(crate) const fn retry_after(status: u16, wish: Duration) -> Self {
+        let message = "Currently loading previous configuration";
+        Self::new(What::Status { status, retry_after: Some(wish), message })
+    }
+
+    /// Kong has done it all the same.
+    pub(crate) const fn landed(mut self) -> Self {
+        self.lands = true;
+        self
+    }
+
+    /// For calls of this method alone.
+    pub(crate) const fn only(mut self, method: &'static str) -> Self {
+        self.method = Some(method);
+        self
+    }
+
+    /// For calls of this path alone.
+    pub(crate) fn at(mut self, path: &str) -> Self {
+        self.path = Some(path.to_owned());
+        self
+    }
+
+    /// For so many calls.
+    pub(crate) const fn times(mut self, times: u32) -> Self {
+        self.left = Some(times);
+        self
+    }
+
+    /// Until [`KongInProcess::heal`].
+    pub(crate) const fn always(mut self) -> Self {
+        self.left = None;
+        self
+    }
+
+    fn fits(&self, call: &Call) -> bool {
+        self.method.is_none_or(|method| method == call.method.as_str())
+            && self.path.as_ref().is_none_or(|path| *path == call.path)
+    }
+
+    const fn new(what: What) -> Self {
+        Self { what, method: None, path: None, after: Duration::ZERO, lands: false, left: Some(1) }
+    }
+}

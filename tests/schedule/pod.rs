@@ -1,0 +1,197 @@
+//! Pods whose time is the test's: real files, a Kong in memory, and tokio's paused clock.
+
+use std::fmt::Debug;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kong_cert_reloader::clock::Timestamp;
+use kong_cert_reloader::kong::Kong;
+use kong_cert_reloader::metrics::{Exposition, Metrics};
+use kong_cert_reloader::settings::Settings;
+use kong_cert_reloader::sidecar::{self, Parts, clock_from};
+use kong_cert_reloader::status::{BindingStatus, State, Status};
+use kong_cert_reloader::watch::{Wake, Waker, Wakes, Watch};
+use tempfile::TempDir;
+use testkit::{CertifiedPair, SecretVolume};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::kong::KongInProcess;
+
+/// The wall-clock time at which every test begins.
+pub(crate) const START: i64 = 1_800_000_000;
+/// Nothing that is waited for takes longer.
+const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A pod on a node: its volumes, and perhaps a sidecar that runs.
+pub(crate) struct Pod {
+    certs: TempDir,
+    sidecar: Option<Sidecar>,
+}
+
+struct Sidecar {
+    waker: Waker,
+    status: watch::Receiver<Arc<Status>>,
+    metrics: Exposition,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+    /// Without it nobody could ask the loop whether it turns.
+    _pings: mpsc::Sender<sidecar::Ping>,
+}
+
+impl Pod {
+    /// A pod without a sidecar yet.
+    pub(crate) fn new() -> Self {
+        Self { certs: tempfile::tempdir().unwrap(), sidecar: None }
+    }
+
+    /// A pod that has `pair` as `web`, and a sidecar beside `kong`.
+    pub(crate) fn with(pair: &CertifiedPair, kong: &KongInProcess) -> Self {
+        let mut pod = Self::new();
+        pod.publish("web", pair);
+        pod.start(kong);
+        pod
+    }
+
+    /// Starts a sidecar with the defaults.
+    pub(crate) fn start(&mut self, kong: &KongInProcess) {
+        self.start_with(kong, |_| {});
+    }
+
+    /// Starts a sidecar with other settings.
+    pub(crate) fn start_with(&mut self, kong: &KongInProcess, change: impl FnOnce(&mut Settings)) {
+        let mut settings =
+            Settings { certs_dir: self.certs.path().to_path_buf(), ..Settings::default() };
+        change(&mut settings);
+        // All sidecars of a test go by one clock, from the beginning of the test.
+        let start = START + i64::try_from(kong.elapsed().as_secs()).unwrap();
+        let clock = Arc::new(clock_from(Timestamp(start)));
+        let metrics = Metrics::default();
+        let (sender, status) = watch::channel(sidecar::initial_status(&settings));
+        let (pings, pinged) = mpsc::channel(1);
+        let (waker, wakes) = Wakes::channel();
+        let (stop, stopped) = oneshot::channel();
+        let watch = Watch::new(Box::new(|_| Ok(Box::new(notify::NullWatcher))), waker.clone());
+        let exposition = metrics.exposition(status.clone(), Arc::clone(&clock) as Arc<_>);
+        let kong = Some(Kong::new(kong.clone(), &settings.admin, metrics.clone()));
+        let parts = Parts { kong, watch, wakes, clock, metrics, status: sender, pings: pinged };
+        let task = tokio::task::spawn_local(async move {
+            sidecar::run(&settings, parts, async { drop(stopped.await) }).await;
+        });
+        self.sidecar =
+            Some(Sidecar { waker, status, metrics: exposition, stop, task, _pings: pings });
+    }
+
+    /// SIGTERM, and the end.
+    pub(crate) async fn stop(&mut self) {
+        let sidecar = self.sidecar.take().unwrap();
+        sidecar.stop.send(()).unwrap();
+        sidecar.task.await.unwrap();
+    }
+
+    /// Where a binding's files lie.
+    pub(crate) fn directory(&self, name: &str) -> PathBuf {
+        self.certs.path().join(name)
+    }
+
+    /// kubelet swaps a volume, and the kernel tells.
+    pub(crate) fn publish(&self, name: &str, pair: &CertifiedPair) {
+        self.publish_unheard(name, pair);
+        self.wake(&self.directory(name));
+    }
+
+    /// kubelet swaps a volume, and the event is lost.
+    pub(crate) fn publish_unheard(&self, name: &str, pair: &CertifiedPair) {
+        let (cert, key) = (pair.chain_pem(), pair.key_pem());
+        SecretVolume::mount(self.directory(name))
+            .publish(&[("tls.crt", cert.as_bytes()), ("tls.key", key.as_bytes())]);
+    }
+
+    /// Someone writes a plain file, and the kernel tells.
+    pub(crate) fn write(&self, name: &str, file: &str, content: &str) {
+        std::fs::create_dir_all(self.directory(name)).unwrap();
+        std::fs::write(self.directory(name).join(file), content).unwrap();
+        self.wake(&self.directory(name).join(file));
+    }
+
+    fn wake(&self, path: &Path) {
+        if let Some(sidecar) = &self.sidecar {
+            sidecar.waker.wake(Wake::At(path.to_path_buf()));
+        }
+    }
+
+    fn sidecar(&self) -> &Sidecar {
+        self.sidecar.as_ref().unwrap()
+    }
+
+    /// What is told of all.
+    pub(crate) fn status(&self) -> Arc<Status> {
+        self.sidecar().status.borrow().clone()
+    }
+
+    /// What is told of one binding.
+    pub(crate) fn binding(&self, name: &str) -> BindingStatus {
+        self.status().bindings[&name.parse().unwrap()].clone()
+    }
+
+    /// State and reason of `web`, as words.
+    pub(crate) fn web(&self) -> (State, &'static str) {
+        let web = self.binding("web");
+        (web.state, web.reason.map_or("", |reason| reason.as_str()))
+    }
+
+    /// Waits until `web` is in `state` and file and Kong show what `is_so` wants.
+    pub(crate) async fn until(&self, is_so: impl Fn(&BindingStatus) -> bool) -> BindingStatus {
+        let name = "web".parse().unwrap();
+        let mut status = self.sidecar().status.clone();
+        let so = status.wait_for(|status| status.bindings.get(&name).is_some_and(&is_so));
+        match timeout(PATIENCE, so).await {
+            Ok(status) => status.unwrap().bindings[&name].clone(),
+            Err(_) => panic!("{:#?}", self.status()),
+        }
+    }
+
+    /// Waits until `web` is in `state`.
+    pub(crate) async fn until_state(&self, state: State) -> BindingStatus {
+        self.until(|web| web.state == state).await
+    }
+
+    /// Waits until `web` has `pair`, in its files and in Kong.
+    pub(crate) async fn until_in_sync_with(&self, pair: &CertifiedPair) {
+        let leaf = openssl_sha256(pair);
+        let shows = |shown: &Option<_>| is_leaf(shown, &leaf);
+        self.until(|web| web.state == State::InSync && shows(&web.file) && shows(&web.kong)).await;
+    }
+
+    /// Waits until the sidecar says that it is ready.
+    pub(crate) async fn until_ready(&self) {
+        let mut status = self.sidecar().status.clone();
+        let ready = status.wait_for(|status| status.ready);
+        assert!(timeout(PATIENCE, ready).await.is_ok(), "{:#?}", self.status());
+    }
+
+    /// A sample of `/metrics`, zero where it is not there.
+    pub(crate) fn metric(&self, sample: &str) -> u64 {
+        let text = self.sidecar().metrics.prometheus();
+        let value = text.lines().find_map(|line| {
+            line.strip_prefix("kong_cert_reloader_")?.strip_prefix(sample)?.strip_prefix(' ')
+        });
+        value.map_or(0, |value| value.parse().unwrap())
+    }
+}
+
+fn is_leaf(shown: &Option<kong_cert_reloader::status::Shown>, leaf: &String) -> bool {
+    shown.as_ref().is_some_and(|shown| shown.leaf_sha256.contains(leaf))
+}
+
+fn openssl_sha256(pair: &CertifiedPair) -> String {
+    let digest = pair.leaf_sha256();
+    digest.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":")
+}
+
+/// Fails unless `found` lies within `from` and `to`.
+pub(crate) fn assert_within<T: Copy + PartialOrd + Debug>(found: T, from: T, to: T) {
+    assert!(from <= found && found <= to, "{found:?} is not within {from:?} and {to:?}");
+}
