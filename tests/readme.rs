@@ -1,0 +1,291 @@
+//! What the README says about names, against the program.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::collections::BTreeSet;
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kong_cert_reloader::bundle::Reason as Bundle;
+use kong_cert_reloader::clock::Timestamp;
+use kong_cert_reloader::decide::Wait;
+use kong_cert_reloader::desired::Refusal;
+use kong_cert_reloader::metrics::{Metrics, PushOutcome};
+use kong_cert_reloader::names::BindingName;
+use kong_cert_reloader::quote::Quoted;
+use kong_cert_reloader::schedule::Trigger;
+use kong_cert_reloader::settings::{SETTINGS, Settings};
+use kong_cert_reloader::sidecar::initial_status;
+use kong_cert_reloader::status::{BindingStatus, Reason, Shown, State, Status};
+use kong_cert_reloader::volume::Reason as File;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+const README: &str = include_str!("../README.md");
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kong-cert-reloader");
+
+#[test]
+fn every_setting_stands_in_the_readme_with_its_default() {
+    let told: Vec<(String, String)> = table("name", "default")
+        .into_iter()
+        .map(|row| (unquoted(&row[0]).to_owned(), unquoted(&row[1]).to_owned()))
+        .collect();
+    let real: Vec<(String, String)> = SETTINGS
+        .iter()
+        .map(|setting| (setting.name.to_owned(), setting.default.to_owned()))
+        .collect();
+    assert_eq!(told, real);
+}
+
+#[test]
+fn every_setting_that_the_readme_mentions_exists() {
+    let last_words: BTreeSet<&str> =
+        SETTINGS.iter().map(|setting| setting.name.rsplit("__").next().unwrap()).collect();
+    let names: BTreeSet<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
+    let is_name = |word: &&str| {
+        word.len() > 1 && word.chars().all(|letter| letter.is_ascii_uppercase() || letter == '_')
+    };
+    // Methods, signals, and the variables of the example.
+    let others =
+        ["GET", "PUT", "PATCH", "HEAD", "DELETE", "SIGTERM", "KONG_ADMIN_URL", "KONG_PROXY_TLS"];
+    for word in code_words().filter(is_name).filter(|word| !others.contains(word)) {
+        let word = word.trim_start_matches("CERT_RELOADER__").replace("MY_SITE_ORG", "<NAME>");
+        assert!(
+            word.is_empty() || names.contains(&*word) || last_words.contains(&*word),
+            "{word} is no setting"
+        );
+    }
+}
+
+#[test]
+fn every_state_stands_in_the_readme() {
+    let told: Vec<String> =
+        table("state", "reasons").iter().map(|row| unquoted(&row[0]).to_owned()).collect();
+    let real: Vec<String> = State::ALL.iter().map(ToString::to_string).collect();
+    assert_eq!(told, real);
+}
+
+#[test]
+fn every_reason_stands_in_the_readme_beside_its_state() {
+    for row in table("state", "reasons") {
+        let told: BTreeSet<&str> =
+            row[1].split(',').map(unquoted).filter(|reason| !reason.is_empty()).collect();
+        let real: BTreeSet<&str> = reasons(unquoted(&row[0])).iter().map(|r| r.as_str()).collect();
+        assert_eq!(told, real, "{}", row[0]);
+    }
+}
+
+/// The reasons that go with a state.
+fn reasons(state: &str) -> Vec<Reason> {
+    let files = [File::Missing, File::Denied, File::NotAFile, File::TooLarge, File::Link, File::Io];
+    let bundles = [
+        Bundle::Empty,
+        Bundle::NotPem,
+        Bundle::ForeignBlock,
+        Bundle::BadCertificate,
+        Bundle::NoCertificate,
+        Bundle::NoKey,
+        Bundle::SeveralKeys,
+        Bundle::EncryptedKey,
+        Bundle::UnsupportedKey,
+        Bundle::WeakKey,
+        Bundle::WeakSignature,
+        Bundle::BadKey,
+        Bundle::KeyMismatch,
+        Bundle::Swapped,
+        Bundle::LeafNotFirst,
+        Bundle::AltSameType,
+        Bundle::Expired,
+        Bundle::TooMany,
+    ];
+    let waits = [
+        Wait::KongNewer { overdue: false },
+        Wait::RollbackPossible { remaining: Duration::ZERO },
+        Wait::FileTemporary,
+    ];
+    let (id, tag) = (Uuid::nil(), Quoted::new(""));
+    let refusals = [
+        Refusal::NoSni { unusable: Vec::new() },
+        Refusal::SnisTaken { left: [].into() },
+        Refusal::SeveralOwners { owners: [].into() },
+        Refusal::Uncovered { id, names: Vec::new() },
+        Refusal::OtherController { id, tag },
+        Refusal::VaultReference { id },
+        Refusal::NotOurs { id },
+        Refusal::AltKeyType { id },
+    ];
+    match state {
+        "pending" => vec![Reason::Starting, Reason::Changing, Reason::DryRun, Reason::Conflict],
+        "not_yet_valid" => vec![Reason::NotBefore],
+        "held" => waits.iter().map(|wait| Reason::Held(wait.as_str())).collect(),
+        "invalid" => {
+            files.map(Reason::File).into_iter().chain(bundles.map(Reason::Bundle)).collect()
+        }
+        "refused" => [Reason::ByKong, Reason::Contested]
+            .into_iter()
+            .chain(refusals.iter().map(|refusal| Reason::Refusal(refusal.as_str())))
+            .collect(),
+        "unauthorized" => vec![Reason::Credentials, Reason::CredentialsUnusable],
+        "unreachable" => vec![Reason::NoAnswer, Reason::NotKong, Reason::NoSuchPath],
+        "unsupported" => vec![Reason::NoAdminApi, Reason::Dbless],
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn every_state_and_reason_that_is_mentioned_exists() {
+    let known: BTreeSet<&str> = table("state", "reasons")
+        .iter()
+        .flat_map(|row| [unquoted(&row[0]).to_owned()].into_iter().chain(split(&row[1])))
+        .map(|word| &*word.leak())
+        .collect();
+    let outcomes = section("What happens when");
+    for word in outcomes.split('`').skip(1).step_by(2) {
+        let is_word = word.bytes().all(|letter| letter.is_ascii_lowercase() || letter == b'_');
+        let is_metric = word == "watch_polling";
+        // A name in certificates, not of ours.
+        let is_field = word == "notBefore";
+        assert!(!is_word || is_metric || is_field || known.contains(word), "{word} is no state");
+    }
+}
+
+fn split(cell: &str) -> Vec<String> {
+    cell.split(',').map(|word| unquoted(word).to_owned()).collect()
+}
+
+#[test]
+fn every_metric_family_stands_in_the_readme_with_its_labels() {
+    let text = exposition();
+    let families: BTreeSet<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let rows = table("name", "labels");
+    let told: BTreeSet<&str> = rows.iter().map(|row| unquoted(&row[0])).collect();
+    assert_eq!(told, families);
+    for row in rows {
+        let family = unquoted(&row[0]).to_owned();
+        let told: BTreeSet<String> =
+            split(&row[1]).into_iter().filter(|label| !label.is_empty()).collect();
+        let real = labels_of(&text, &family);
+        assert_eq!(told, real, "{family}");
+    }
+}
+
+/// The labels of a family's samples, but for a histogram's own.
+fn labels_of(text: &str, family: &str) -> BTreeSet<String> {
+    text.lines()
+        .filter_map(|line| line.strip_prefix(family)?.strip_prefix('{')?.split_once('}'))
+        .flat_map(|(labels, _)| labels.split("\",").map(str::to_owned).collect::<Vec<_>>())
+        .map(|label| label.split('=').next().unwrap().to_owned())
+        .collect()
+}
+
+/// What is scraped when each family has a sample.
+fn exposition() -> String {
+    let now = Timestamp(0);
+    let shown = Shown {
+        fingerprint: String::new(),
+        leaf_sha256: Vec::new(),
+        not_before: now,
+        not_after: now,
+        names: BTreeSet::new(),
+    };
+    let binding = BindingStatus {
+        file: Some(shown.clone()),
+        kong: Some(shown),
+        last_success: Some(now),
+        ..BindingStatus::starting(now)
+    };
+    let name: BindingName = "web".parse().unwrap();
+    let initial = initial_status(&Settings::default());
+    let status = Status { bindings: [(name.clone(), binding)].into(), ..(*initial).clone() };
+    let metrics = Metrics::default();
+    metrics.push(&name, PushOutcome::Applied);
+    metrics.reconcile(Trigger::Start.as_str());
+    metrics.generation(&name);
+    metrics.contested(&name);
+    metrics.propagated(Duration::ZERO);
+    metrics.admin_request("GET", None, Duration::ZERO);
+    let (_, seen) = watch::channel(Arc::new(status));
+    metrics.exposition(seen, Arc::new(move || now)).prometheus()
+}
+
+#[test]
+fn every_command_stands_in_the_readme_and_exists() {
+    let told: BTreeSet<String> =
+        table("command", "what it does").iter().map(|row| unquoted(&row[0]).to_owned()).collect();
+    let help = run(&["--help"], &[]);
+    let help = String::from_utf8(help.stdout).unwrap();
+    let (_, commands) = help.split_once("Commands:\n").unwrap();
+    let (commands, _) = commands.split_once("\n\n").unwrap();
+    let real: BTreeSet<String> = commands
+        .lines()
+        .filter_map(|line| line.strip_prefix("  ")?.split(' ').next().map(str::to_owned))
+        .filter(|command| !command.is_empty() && command != "help")
+        .collect();
+    assert_eq!(told, real);
+}
+
+#[test]
+fn the_exit_codes_are_those_of_the_readme() {
+    let occupant = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = occupant.local_addr().unwrap().to_string();
+    let nowhere = ("CERT_RELOADER__LISTEN", "127.0.0.1:0");
+    let cases: [(&[&str], (&str, &str), i32); 8] = [
+        (&["--version"], nowhere, 0),
+        (&["--help"], nowhere, 0),
+        (&["probe", "livez"], nowhere, 1),
+        (&["probe"], nowhere, 2),
+        (&["sync"], nowhere, 2),
+        (&["run"], ("CERT_RELOADER__LISTEN", &taken), 1),
+        (&["run"], ("CERT_RELOADER__HOLD", "soon"), 2),
+        (&["probe", "readyz"], ("CERT_RELOADER__HOLD", "soon"), 2),
+    ];
+    for (arguments, variable, code) in cases {
+        assert_eq!(run(arguments, &[variable]).status.code(), Some(code), "{arguments:?}");
+    }
+    drop(occupant);
+}
+
+fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(PROGRAM);
+    command.args(arguments).env_clear().envs(variables.iter().copied()).stdin(Stdio::null());
+    command.output().unwrap()
+}
+
+#[test]
+fn every_file_that_the_readme_links_to_is_there() {
+    let links = README.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    for link in links.filter(|link| !link.starts_with('#') && !link.contains("://")) {
+        let path = format!("{}/{link}", env!("CARGO_MANIFEST_DIR"));
+        assert!(std::path::Path::new(&path).exists(), "{link} is not there");
+    }
+}
+
+/// The rows of the README's table whose head begins with these two cells.
+fn table(first: &str, second: &str) -> Vec<Vec<String>> {
+    let head = format!("| {first} | {second} |");
+    let rows: Vec<Vec<String>> = README
+        .lines()
+        .skip_while(|line| !line.starts_with(&head))
+        .skip(2)
+        .map_while(|line| line.strip_prefix('|')?.strip_suffix('|'))
+        .map(|row| row.split('|').map(|cell| cell.trim().to_owned()).collect())
+        .collect();
+    assert!(!rows.is_empty(), "there is no table {head}");
+    rows
+}
+
+fn section(title: &str) -> &'static str {
+    let (_, rest) = README.split_once(&format!("\n## {title}\n")).unwrap();
+    rest.split("\n## ").next().unwrap()
+}
+
+fn unquoted(cell: &str) -> &str {
+    cell.trim().trim_matches('`')
+}
+
+/// Everything between backticks outside of code blocks.
+fn code_words() -> impl Iterator<Item = &'static str> {
+    let outside = README.split("```").step_by(2);
+    outside.flat_map(|text| text.split('`').skip(1).step_by(2))
+}
