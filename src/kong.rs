@@ -492,6 +492,35 @@ mod tests {
         }
     }
 
+    /// Answers "not found" after a while, and counts the calls under way.
+    #[derive(Default)]
+    struct Counting {
+        under_way: AtomicU32,
+        most: AtomicU32,
+    }
+
+    impl Wire for &Counting {
+        async fn call(&self, _: Call) -> Result<Answer, Lost> {
+            let now = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most.fetch_max(now, Ordering::SeqCst);
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            self.under_way.fetch_sub(1, Ordering::SeqCst);
+            Ok(answer(404, true, r#"{"message":"Not found"}"#))
+        }
+    }
+
+    #[tokio::test]
+    async fn no_more_calls_are_under_way_than_are_configured() {
+        let (counting, admin) = (Counting::default(), Admin::default());
+        let kong = Kong::new(&counting, &admin, Metrics::default());
+        let names = (0..50).filter_map(|n| format!("n{n}.test").parse().ok()).collect();
+        let query = Query { id: uuid::Uuid::nil(), names };
+        assert!(kong.look(&query).await.is_ok());
+        assert_eq!(counting.most.load(Ordering::SeqCst) as usize, admin.concurrency.get());
+    }
+
     #[test]
     fn the_gate_closes_after_three_calls_without_an_answer() {
         let gate = Gate::default();
