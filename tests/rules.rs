@@ -142,9 +142,12 @@ struct World {
 }
 
 impl World {
-    fn new(certs_dir: &Path) -> Self {
+    /// With `SNIS` set, or with those of the certificate.
+    fn new(certs_dir: &Path, snis_set: bool) -> Self {
         let name: BindingName = "web".parse().unwrap();
-        let certificates = [(name.folded(), CertificateSettings::default())].into();
+        let snis = snis_set.then(|| ["a.test".parse().unwrap()].into());
+        let web = CertificateSettings { snis, ..CertificateSettings::default() };
+        let certificates = [(name.folded(), web)].into();
         let mut bindings = Bindings::new(certs_dir, &certificates);
         bindings.look();
         let settings = Settings { certificates, ..Settings::default() };
@@ -219,12 +222,12 @@ impl World {
 fn no_servable_certificate_is_replaced_by_one_that_is_not() {
     let taken = [taken_by_kong(), vec![of_the_future()]].concat();
     let steps = prop::collection::vec(step(taken), 1..6);
-    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) };
-    proptest!(config, |(steps in steps)| {
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(128) };
+    proptest!(config, |(steps in steps, snis_set in any::<bool>())| {
         let home = tempfile::tempdir().unwrap();
         let runtime = Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
-            let mut world = World::new(home.path());
+            let mut world = World::new(home.path(), snis_set);
             for step in &steps {
                 world.play(step).await?;
             }
@@ -242,7 +245,7 @@ fn what_is_newest_and_servable_arrives_whatever_was_there() {
         let newest = content(&Pki::at(NOW).leaf(&["a.test"]).not_before(NOW).issue(), true);
         for (at, before) in taken.iter().enumerate() {
             for is_ours in [true, false] {
-                let mut world = World::new(&home.path().join(format!("{at}{is_ours}")));
+                let mut world = World::new(&home.path().join(format!("{at}{is_ours}")), false);
                 world.act_elsewhere(is_ours, before);
                 let (files, trouble) = (newest.clone(), Trouble::None);
                 let step = Step { elsewhere: None, files, after: Duration::ZERO, trouble };

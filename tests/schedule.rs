@@ -16,7 +16,7 @@ use kong_cert_reloader::settings::CertificateSettings;
 use kong_cert_reloader::status::State;
 use serde_json::{Value, json};
 use testkit::{CertifiedPair, Pki, Request};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use kong::{Fault, KongInProcess};
 use log::Log;
@@ -91,8 +91,9 @@ async fn while_kong_is_down_it_is_asked_ever_more_rarely_and_once_for_all_bindin
     let times = kong.times_of("GET");
     assert_within(times.len(), 20, 60);
     assert_backoff(&times);
-    let waits: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    assert_ne!(waits[waits.len() - 1], waits[waits.len() - 2], "jitter");
+    let longest: Vec<_> = times.windows(2).skip(8).map(|pair| pair[1] - pair[0]).collect();
+    let spread = *longest.iter().max().unwrap() - *longest.iter().min().unwrap();
+    assert!(spread > s(1), "without jitter: {longest:?}");
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
@@ -164,7 +165,7 @@ async fn one_that_kong_fails_alone_puts_the_others_off_by_no_more_than_thirty_se
     kong.inject(Fault::status(500).only("PUT").at(&path_of("bad")).always());
     pod.start(&kong);
     pod.until_state(State::InSync).await;
-    for hours in 1..=6 {
+    for hours in 1..=3 {
         sleep(HOUR).await;
         let renewed = pki.leaf(&["a.test"]).not_before(START + hours).issue();
         pod.publish("web", &renewed);
@@ -180,7 +181,7 @@ async fn many_that_share_a_certificate_all_get_the_next_when_kong_fails_meanwhil
     let [first, next, _] = generations();
     let kong = KongInProcess::new();
     let mut pod = Pod::new();
-    let names: Vec<String> = (10..30).map(|name| format!("n{name}")).collect();
+    let names: Vec<String> = (10..50).map(|name| format!("n{name}")).collect();
     for name in &names {
         pod.publish(name, &first);
     }
@@ -195,7 +196,7 @@ async fn many_that_share_a_certificate_all_get_the_next_when_kong_fails_meanwhil
     // Someone else had it before us.
     let body = json!({"cert": next.chain_pem(), "key": next.key_pem(), "snis": ["other.test"]});
     kong.elsewhere(&Request::json("POST", "/certificates", &body));
-    kong.inject(Fault::status(503).only("PUT").times(10));
+    kong.inject(Fault::timeout(s(1)).only("PUT").times(10));
     for name in &names {
         pod.publish(name, &next);
     }
@@ -213,16 +214,16 @@ async fn many_that_lack_credentials_ask_together() {
     let pki = Pki::at(START);
     let kong = KongInProcess::new();
     let mut pod = Pod::new();
-    for name in 0..60 {
+    for name in 0..40 {
         pod.publish(&format!("n{name}"), &pki.pair(&[&format!("n{name}.test")]));
     }
     pod.start(&kong);
     pod.until_ready().await;
     kong.inject(Fault::status(401).always());
     let from = kong.elapsed();
-    sleep(HOUR).await;
+    sleep(HOUR / 2).await;
     assert!(pod.status().bindings.values().all(|binding| binding.state == State::Unauthorized));
-    assert_within(kong.calls_since(from).len(), 100, 250);
+    assert_within(kong.calls_since(from).len(), 60, 130);
 }
 
 // --- files ---------------------------------------------------------------------------------------
@@ -323,7 +324,10 @@ async fn a_newer_certificate_in_kong_is_never_replaced_and_told_after_the_hold()
     let [ours, _, newer] = generations();
     let log = Log::listen();
     let kong = KongInProcess::new();
-    let pod = Pod::with(&ours, &kong);
+    let mut pod = Pod::new();
+    pod.publish("web", &ours);
+    // Looks in between do not put it off.
+    pod.start_with(&kong, |settings| settings.resync_interval = s(80));
     pod.until_in_sync_with(&ours).await;
     let before = writes(&kong);
     put_elsewhere(&kong, &newer);
@@ -390,11 +394,12 @@ async fn the_resync_repairs_what_was_deleted() {
     for _ in 0..2 {
         let before = writes(&kong);
         kong.model().forget_everything();
-        let forgotten = kong.elapsed();
-        while writes(&kong) == before {
-            sleep(s(1)).await;
-        }
-        assert_within(kong.elapsed() - forgotten, s(268), s(332));
+        let repaired = async {
+            while writes(&kong) == before {
+                sleep(s(1)).await;
+            }
+        };
+        assert!(timeout(s(332), repaired).await.is_ok());
         assert_eq!(shown(&kong, "/certificates/a.test")["snis"], json!(["a.test"]));
     }
 }
@@ -453,7 +458,7 @@ async fn what_another_writer_deletes_again_and_again_is_contested_too() {
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn three_replicas_follow_their_nodes_with_one_write_and_no_step_back() {
     let [older, newer, _] = generations();
-    for (seed, resync) in [s(5), s(45), s(300), s(5), s(45), s(300)].into_iter().enumerate() {
+    for (seed, resync) in [s(20), s(45), s(300), s(20), s(45), s(300)].into_iter().enumerate() {
         for (before, after) in [(&older, &newer), (&newer, &older)] {
             let mut random = fastrand::Rng::with_seed(seed as u64);
             let kong = KongInProcess::new();
@@ -477,7 +482,7 @@ async fn three_replicas_follow_their_nodes_with_one_write_and_no_step_back() {
             for pod in &pods {
                 pod.until_in_sync_with(after).await;
             }
-            sleep(s(20 * 60)).await;
+            sleep(s(700)).await;
             assert_eq!(kong.history(), leaves(&[before, after]), "seed {seed}");
             assert_within(writes(&kong), 2, 3);
         }
@@ -489,10 +494,10 @@ async fn three_replicas_that_race_to_create_meet_in_one_object() {
     let [pair, ..] = generations();
     let kong = KongInProcess::new();
     let path = path_of("web");
-    let body = json!({"cert": pair.chain_pem(), "key": pair.key_pem(), "snis": ["a.test"]});
-    let same = Request::json("PUT", &path, &body);
-    // The first loses the race for the name in the middle of its PUT.
-    kong.model().amid_next("PUT", &path, move |model| drop(model.answer(&same)));
+    // Two lose: one in the middle of its write, the other between look and write.
+    kong.inject(
+        Fault::refusal(409, r#"UNIQUE violation detected on '{name="a.test"}'"#).only("PUT"),
+    );
     kong.inject(
         Fault::refusal(
             400,
@@ -511,6 +516,7 @@ async fn three_replicas_that_race_to_create_meet_in_one_object() {
     assert_eq!(shown(&kong, "/certificates")["data"].as_array().unwrap().len(), 1);
     assert_eq!(shown(&kong, &path)["tags"], json!(["managed-by:kong-cert-reloader:default"]));
     assert_within(kong.times_of("PUT").len(), 3, 5);
+    assert_within(writes(&kong), 1, 3);
 }
 
 // --- answers that are lost, and refusals ---------------------------------------------------------

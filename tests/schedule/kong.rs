@@ -156,7 +156,8 @@ impl Wire for KongInProcess {
             What::Broken => Err(Lost::Broken(Quoted::new("connection reset"))),
             What::Timeout => Err(Lost::Timeout),
             What::Status { status, retry_after, message } => {
-                let body = Zeroizing::new(format!(r#"{{"message":"{message}"}}"#).into_bytes());
+                let body = serde_json::json!({ "message": message }).to_string();
+                let body = Zeroizing::new(body.into_bytes());
                 Ok(Answer { status, is_json: true, retry_after, body })
             }
         }
