@@ -16,6 +16,7 @@ pub mod clock;
 pub mod names;
 pub mod quote;
 pub mod settings;
+pub(crate) mod tls;
 
 // Files into bundles.
 pub mod binding;

@@ -1,6 +1,8 @@
 //! One pass over the bindings that were woken: look at the files, look at Kong, decide, write. Every
 //! wake-up runs the same pass, and a pass writes what differs.
 
+mod conclude;
+mod files;
 mod ledger;
 mod memory;
 mod plan;
@@ -14,7 +16,8 @@ use futures_util::stream::{self, StreamExt as _};
 use tokio::task::yield_now;
 use tracing::warn;
 
-use self::ledger::{Ledger, Looked};
+use self::files::Looked;
+use self::ledger::Ledger;
 use self::plan::{Candidate, Outcome, Plan, Planned};
 use self::verdict::Verdict;
 use crate::binding::Binding;

@@ -1,32 +1,27 @@
 //! The way to the Admin API: address, TLS, credentials, and the limits of a careful client.
 
-use std::error::Error as _;
+mod credentials;
+mod lost;
+
 use std::fmt;
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use thiserror::Error;
+use rustls::pki_types::ServerName;
 use zeroize::Zeroizing;
 
+pub use self::credentials::Unusable;
+use self::credentials::{Files, server_name};
+use self::lost::lost;
 use super::{Answer, Call, Lost, Method, Wire};
-use crate::quote::Quoted;
-use crate::settings::{Admin, AdminUrl, Credential, TAKEN_HEADERS};
-use crate::volume::{Generation, Identity, Source, Unreadable};
+use crate::settings::{Admin, AdminUrl};
+use crate::volume::{Identity, Source};
 
-/// The header that Kong Enterprise reads its token from.
-const TOKEN_HEADER: &str = "kong-admin-token";
 /// Longer than any connection within a pod or a cluster takes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -49,7 +44,7 @@ impl AdminClient {
     /// Reads the credentials; where that fails, each call says so until they can be read.
     #[must_use]
     pub fn new(settings: &Admin, url: &AdminUrl) -> Self {
-        let files = credential_files(settings);
+        let files = credentials::files(settings);
         let mut client = Self {
             settings: settings.clone(),
             url: url.clone(),
@@ -66,7 +61,7 @@ impl AdminClient {
         let files = Files(read.map_err(|unreadable| Unusable::File(Arc::new(unreadable)))?);
         Ok(Ready {
             client: client(&self.settings, &self.url, &files)?,
-            headers: headers(&self.settings, &files)?,
+            headers: credentials::headers(&self.settings, &files)?,
             read: files.0.map(|generation| generation.identity().clone()),
         })
     }
@@ -136,155 +131,6 @@ async fn collect(mut response: reqwest::Response, limit: usize) -> Result<Answer
     }
     Ok(Answer { status, is_json, retry_after: retry_after.map(Duration::from_secs), body })
 }
-
-fn lost(error: &reqwest::Error) -> Lost {
-    if error.is_timeout() {
-        return Lost::Timeout;
-    }
-    // The innermost cause is the system's or the TLS library's word; the outer ones repeat the URL.
-    let mut cause: &(dyn std::error::Error + 'static) = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    let is_plain = error.url().is_some_and(|url| url.scheme() == "http");
-    let mend = match (tls_error(cause), cause.downcast_ref::<hyper::Error>()) {
-        (Some(refused), _) => Some(mend(refused)),
-        (None, Some(garbled)) if is_plain && garbled.is_parse() => {
-            Some("if that port speaks TLS, use https:// in ADMIN__URL")
-        }
-        _ => None,
-    };
-    let cause = Quoted::new(&cause.to_string());
-    match mend {
-        Some(mend) => Lost::ToMend { cause, mend },
-        None if error.is_connect() => Lost::Connect(cause),
-        None => Lost::Broken(cause),
-    }
-}
-
-/// The TLS library's error, as it is or within the system's, which do not call it their source.
-fn tls_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
-    match cause.downcast_ref::<io::Error>() {
-        Some(wrapping) => tls_error(wrapping.get_ref()?),
-        None => cause.downcast_ref(),
-    }
-}
-
-fn mend(refused: &rustls::Error) -> &'static str {
-    use rustls::{AlertDescription as Alert, CertificateError as Bad, Error};
-    match refused {
-        Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
-            "set ADMIN__SERVER_NAME to a name that the Admin API's certificate has"
-        }
-        Error::InvalidCertificate(
-            Bad::Expired
-            | Bad::ExpiredContext { .. }
-            | Bad::NotValidYet
-            | Bad::NotValidYetContext { .. },
-        ) => "renew the Admin API's certificate, or check the node's clock",
-        Error::InvalidCertificate(_) => {
-            "let ADMIN__CA_FILE hold the CA that issued the Admin API's certificate"
-        }
-        Error::InvalidMessage(_) => {
-            "that port speaks no TLS: use http:// in ADMIN__URL, or the port of Kong's admin_listen that has ssl"
-        }
-        Error::AlertReceived(Alert::UnrecognisedName) => {
-            "set ADMIN__SERVER_NAME to a name that the Admin API knows"
-        }
-        Error::AlertReceived(
-            Alert::CertificateRequired
-            | Alert::NoCertificate
-            | Alert::BadCertificate
-            | Alert::UnsupportedCertificate
-            | Alert::CertificateRevoked
-            | Alert::CertificateExpired
-            | Alert::CertificateUnknown
-            | Alert::UnknownCA
-            | Alert::AccessDenied
-            | Alert::DecryptError
-            | Alert::HandshakeFailure,
-        ) => {
-            "set ADMIN__CLIENT_CERT_FILE and ADMIN__CLIENT_KEY_FILE to a pair that the Admin API accepts"
-        }
-        _ => "check ADMIN__URL, and the Admin API's own log",
-    }
-}
-
-fn credential_files(settings: &Admin) -> Vec<PathBuf> {
-    let token = match &settings.token {
-        Some(Credential::File(path)) => Some(path.clone()),
-        Some(Credential::Value(_)) | None => None,
-    };
-    let client = settings.client.iter().flat_map(|files| [files.cert.clone(), files.key.clone()]);
-    let ca = settings.ca_file.clone().filter(|_| !settings.insecure_skip_verify);
-    [token, settings.headers_file.clone(), ca].into_iter().flatten().chain(client).collect()
-}
-
-/// The credentials' files, all of one generation.
-struct Files(Option<Generation>);
-
-impl Files {
-    fn content(&self, path: &Path) -> &[u8] {
-        self.0.as_ref().map_or(&[], |generation| generation.content(path))
-    }
-}
-
-fn headers(settings: &Admin, files: &Files) -> Result<HeaderMap, Unusable> {
-    let mut headers = HeaderMap::new();
-    for (name, value) in &settings.headers {
-        insert(&mut headers, name, value.expose(), || Unusable::Header(Quoted::new(name)))?;
-    }
-    if let Some(path) = &settings.headers_file {
-        for (number, line) in files.content(path).split(|byte| *byte == b'\n').enumerate() {
-            let odd = || Unusable::HeadersFile { path: path.clone(), line: number + 1 };
-            let line = std::str::from_utf8(line).map_err(|_| odd())?.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let (name, value) = line.split_once(':').ok_or_else(odd)?;
-            let name = name.trim();
-            if TAKEN_HEADERS.iter().any(|taken| name.eq_ignore_ascii_case(taken)) {
-                return Err(Unusable::HeaderTaken {
-                    path: path.clone(),
-                    line: number + 1,
-                    name: Quoted::new(name),
-                });
-            }
-            insert(&mut headers, name, value.trim(), odd)?;
-        }
-    }
-    match &settings.token {
-        Some(Credential::Value(token)) => {
-            insert(&mut headers, TOKEN_HEADER, token.expose(), || {
-                Unusable::Header(Quoted::new(TOKEN_HEADER))
-            })?;
-        }
-        Some(Credential::File(path)) => {
-            let odd = || Unusable::Token(path.clone());
-            let token = std::str::from_utf8(files.content(path)).map_err(|_| odd())?;
-            if token.trim().is_empty() {
-                return Err(odd());
-            }
-            insert(&mut headers, TOKEN_HEADER, token.trim(), odd)?;
-        }
-        None => {}
-    }
-    Ok(headers)
-}
-
-fn insert(
-    headers: &mut HeaderMap,
-    name: &str,
-    value: &str,
-    odd: impl Fn() -> Unusable,
-) -> Result<(), Unusable> {
-    let name: HeaderName = name.parse().map_err(|_| odd())?;
-    let mut value: HeaderValue = value.parse().map_err(|_| odd())?;
-    value.set_sensitive(true);
-    headers.insert(name, value);
-    Ok(())
-}
-
 fn client(settings: &Admin, url: &AdminUrl, files: &Files) -> Result<Client, Unusable> {
     let host = url.as_url().host_str().unwrap_or_default();
     Client::builder()
@@ -296,114 +142,10 @@ fn client(settings: &Admin, url: &AdminUrl, files: &Files) -> Result<Client, Unu
         .pool_max_idle_per_host(settings.concurrency.get())
         .user_agent(concat!("kong-cert-reloader/", env!("CARGO_PKG_VERSION")))
         .dns_resolver(Arc::new(Pinned { host: host.trim_matches(['[', ']']).to_owned() }))
-        .tls_backend_preconfigured(tls(settings, files)?)
+        .tls_backend_preconfigured(credentials::tls(settings, files)?)
         .build()
         .map_err(|_| Unusable::Tls)
 }
-
-fn tls(settings: &Admin, files: &Files) -> Result<ClientConfig, Unusable> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .map_err(|_| Unusable::Tls)?;
-    let builder = if settings.insecure_skip_verify {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
-    } else {
-        let roots = Arc::new(roots(settings.ca_file.as_deref(), files)?);
-        match server_name(settings) {
-            Some(name @ ServerName::IpAddress(_)) if !roots.is_empty() => {
-                let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
-                let verifier = Named { name, verifier: verifier.map_err(|_| Unusable::Tls)? };
-                builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
-            }
-            _ => builder.with_root_certificates(roots),
-        }
-    };
-    let Some(pair) = &settings.client else { return Ok(builder.with_no_client_auth()) };
-    let odd = || Unusable::ClientPair { cert: pair.cert.clone(), key: pair.key.clone() };
-    let key: PrivateKeyDer<'static> = rustls_pemfile::private_key(&mut files.content(&pair.key))
-        .ok()
-        .flatten()
-        .ok_or_else(odd)?;
-    builder.with_client_auth_cert(certificates(&pair.cert, files)?, key).map_err(|_| odd())
-}
-
-fn server_name(settings: &Admin) -> Option<ServerName<'static>> {
-    ServerName::try_from(settings.server_name.clone()?).ok()
-}
-
-fn roots(path: Option<&Path>, files: &Files) -> Result<RootCertStore, Unusable> {
-    let mut roots = RootCertStore::empty();
-    if let Some(path) = path {
-        for certificate in certificates(path, files)? {
-            roots.add(certificate).map_err(|_| Unusable::Certificates(path.to_path_buf()))?;
-        }
-    }
-    Ok(roots)
-}
-
-fn certificates(path: &Path, files: &Files) -> Result<Vec<CertificateDer<'static>>, Unusable> {
-    let odd = || Unusable::Certificates(path.to_path_buf());
-    let certificates: Vec<_> = rustls_pemfile::certs(&mut files.content(path))
-        .collect::<Result<_, _>>()
-        .map_err(|_| odd())?;
-    if certificates.is_empty() { Err(odd()) } else { Ok(certificates) }
-}
-
-/// Why the Admin API cannot be called with what is configured; names file or setting and the mend.
-#[derive(Clone, Debug, Error)]
-pub enum Unusable {
-    /// Nothing was read yet.
-    #[error("credentials were not read yet; they are read at the next try")]
-    NotRead,
-    /// A file cannot be read.
-    #[error("{0}{cause}", cause = .0.source().map(|cause| format!(": {cause}")).unwrap_or_default())]
-    File(Arc<Unreadable>),
-    /// The token is empty or no header value.
-    #[error("{} holds no token: one line of visible ASCII; write the token alone into it", .0.display())]
-    Token(PathBuf),
-    /// A configured header is none.
-    #[error("header {0} cannot be sent; check its name and value")]
-    Header(Quoted),
-    /// A line of the headers' file is none.
-    #[error("{} line {line} is not `Name: value`; correct it", path.display())]
-    HeadersFile {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-    },
-    /// A line of the headers' file is for us to say.
-    #[error("{} line {line}: header {name} is not yours to set: each request has its own; remove the line", path.display())]
-    HeaderTaken {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// The header.
-        name: Quoted,
-    },
-    /// No certificates in the file.
-    #[error("{} holds no PEM certificates; mount the CA or the chain there", .0.display())]
-    Certificates(PathBuf),
-    /// Certificate and key do not go together.
-    #[error("{} and {} are not a client's certificate and key; mount a pair that matches", cert.display(), key.display())]
-    ClientPair {
-        /// The certificate's file.
-        cert: PathBuf,
-        /// The key's file.
-        key: PathBuf,
-    },
-    /// The server name does not fit the URL.
-    #[error(
-        "CERT_RELOADER__ADMIN__SERVER_NAME is no host name; set the DNS name in the Admin API's certificate"
-    )]
-    ServerName,
-    /// The TLS library cannot be set up.
-    #[error("TLS cannot be set up; check the files of ADMIN__CA_FILE and ADMIN__CLIENT_CERT_FILE")]
-    Tls,
-}
-
 /// Looks up the host of the URL whatever name stands in the request, and `localhost` never by DNS.
 #[derive(Clone)]
 struct Pinned {
@@ -425,91 +167,6 @@ impl Resolve for Pinned {
         })
     }
 }
-
-/// Asks for a certificate of another name than that of the URL. For addresses: one in the URL would
-/// be called.
-#[derive(Debug)]
-struct Named {
-    name: ServerName<'static>,
-    verifier: Arc<WebPkiServerVerifier>,
-}
-
-impl ServerCertVerifier for Named {
-    fn verify_server_cert(
-        &self,
-        leaf: &CertificateDer<'_>,
-        chain: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        self.verifier.verify_server_cert(leaf, chain, &self.name, ocsp, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier.verify_tls12_signature(message, cert, signed)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier.verify_tls13_signature(message, cert, signed)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.verifier.supported_verify_schemes()
-    }
-}
-
-/// Takes any certificate, as `ADMIN__INSECURE_SKIP_VERIFY` asks for.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, signed, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, signed, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
 impl fmt::Debug for AdminClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "AdminClient({})", self.url)
@@ -521,12 +178,14 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
     use std::fs;
+    use std::path::{Path, PathBuf};
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use testkit::{Pki, SecretVolume, pem_block};
 
+    use super::credentials::TOKEN_HEADER;
     use super::*;
-    use crate::settings::ClientFiles;
+    use crate::settings::{ClientFiles, Credential};
 
     fn client_of(admin: &Admin) -> AdminClient {
         AdminClient::new(admin, &"https://127.0.0.1".parse().unwrap())

@@ -1,0 +1,238 @@
+//! What came of a plan: what the ledger keeps of it, and where the binding stands now.
+
+use tracing::{debug, info, warn};
+
+use super::ledger::{Ledger, pair};
+use super::plan::{Decided, Outcome, Plan, Planned};
+use super::verdict::{Verdict, tell, warnings, why};
+use super::{Again, Conclusion, Obstacle};
+use crate::bundle::Facts;
+use crate::clock::Timestamp;
+use crate::decide::{Decision, Wait};
+use crate::desired::{self, Desired, Footing};
+use crate::held::HeldCertificate;
+use crate::kong::Failure;
+use crate::metrics::PushOutcome;
+use crate::names::BindingName;
+use crate::status::{ObjectStatus, Reason, Shown, State};
+
+impl Ledger {
+    /// What prevented the whole pass.
+    pub(super) fn obstructed(
+        &mut self,
+        name: &BindingName,
+        obstacle: &Obstacle,
+        now: Timestamp,
+    ) -> Conclusion {
+        match obstacle {
+            Obstacle::Failure(failure) => self.failed(name, failure, now),
+            Obstacle::Unsupported(_) => self.stand(name, obstacle.verdict(), None, Some(true), now),
+        }
+    }
+
+    /// What came of a plan.
+    pub(super) fn conclude(
+        &mut self,
+        planned: Planned,
+        outcome: Outcome,
+        now: Timestamp,
+    ) -> Conclusion {
+        let Planned { candidate, held, plan, .. } = planned;
+        let name = &candidate.binding.name;
+        let facts = candidate.bundle.facts();
+        let decided = match plan {
+            Plan::Decided(decided) => decided,
+            Plan::Unread(failure) | Plan::RefusedBefore(failure) => {
+                return self.failed(name, &failure, now);
+            }
+            Plan::Refused(refusal) => {
+                let reason = Reason::Refusal(refusal.as_str());
+                let verdict = Verdict::new(State::Refused, reason, refusal.to_string());
+                return self.stand(name, verdict, None, Some(true), now);
+            }
+        };
+        self.remember(name, &decided, held.as_ref(), facts, now);
+        match outcome {
+            Outcome::Unwritten => self.unwritten(name, decided.decision, facts, now),
+            Outcome::DryRun => {
+                let verdict = Verdict::of_dry_run(decided.decision);
+                self.stand(name, verdict, None, Some(true), now)
+            }
+            Outcome::Written(held) => self.pushed(name, &decided, &held, facts, now),
+            Outcome::Unsent(failure) | Outcome::Failed(failure @ Failure::NotSent) => {
+                self.failed(name, &failure, now)
+            }
+            Outcome::Failed(failure) => {
+                self.write_failed(name, &decided, held, facts, &failure, now)
+            }
+        }
+    }
+
+    fn unwritten(
+        &mut self,
+        name: &BindingName,
+        decision: Decision,
+        facts: &Facts,
+        now: Timestamp,
+    ) -> Conclusion {
+        if decision == Decision::InSync {
+            let memory = self.memory(name, now);
+            let is_first = memory.settled.is_none();
+            // Another replica pushed it, or a write of ours landed that was not answered.
+            if let Some(after) = memory.settle(facts, now)
+                && !is_first
+            {
+                self.metrics.propagated(after);
+            }
+        }
+        let hold = self.hold;
+        let memory = self.memory(name, now);
+        let rest = hold.saturating_sub(memory.pair_age());
+        let (verdict, again) = Verdict::of_decision(decision, facts, rest);
+        let is_overdue = decision == Decision::Hold(Wait::KongNewer { overdue: true });
+        if is_overdue && memory.status.message != verdict.message {
+            let detail = verdict.message.as_deref().unwrap_or_default();
+            warn!(binding = %name, detail, "held for longer than HOLD");
+        }
+        self.stand(name, verdict, again, Some(true), now)
+    }
+
+    fn write_failed(
+        &mut self,
+        name: &BindingName,
+        decided: &Decided,
+        held: Option<HeldCertificate>,
+        facts: &Facts,
+        failure: &Failure,
+        now: Timestamp,
+    ) -> Conclusion {
+        let memory = self.memory(name, now);
+        if failure.may_have_landed() {
+            memory.sent = Some((decided.desired.id, facts.fingerprint));
+        }
+        let outcome = if failure.is_passing() {
+            PushOutcome::Failed
+        } else {
+            memory.refused = Some((facts.fingerprint, held, failure.clone()));
+            PushOutcome::Refused
+        };
+        self.metrics.push(name, outcome);
+        let mut conclusion = self.failed(name, failure, now);
+        // It was answered when it was looked at: others need not wait for this one, unless Kong
+        // wishes it.
+        if matches!(failure, Failure::Unavailable { retry_after: None, .. }) {
+            conclusion.answered = Some(true);
+        }
+        conclusion
+    }
+
+    /// Keeps what the next decision depends on, and what is shown.
+    fn remember(
+        &mut self,
+        name: &BindingName,
+        decided: &Decided,
+        held: Option<&HeldCertificate>,
+        facts: &Facts,
+        now: Timestamp,
+    ) {
+        if decided.is_revert {
+            self.metrics.contested(name);
+        }
+        let held_facts = held.map(|held| desired::held_facts(&decided.desired, held));
+        let memory = self.memory(name, now);
+        memory.settled = decided.settled;
+        memory.left.clone_from(&decided.desired.left);
+        memory.note_pair(pair(facts, held_facts));
+        if decided.is_revert {
+            memory.note_revert();
+        }
+        memory.status.kong = held_facts.and_then(|facts| Some(Shown::from(facts.as_ref().ok()?)));
+        // What is written is shown when it is there.
+        if !decided.decision.writes() {
+            self.show_object(name, &decided.desired, held, facts, now);
+        }
+    }
+
+    fn pushed(
+        &mut self,
+        name: &BindingName,
+        decided: &Decided,
+        held: &HeldCertificate,
+        facts: &Facts,
+        now: Timestamp,
+    ) -> Conclusion {
+        info!(
+            binding = %name, object = %decided.desired.id, fingerprint = %facts.fingerprint,
+            why = why(decided.decision), "pushed"
+        );
+        self.metrics.push(name, PushOutcome::Applied);
+        self.show_object(name, &decided.desired, Some(held), facts, now);
+        let memory = self.memory(name, now);
+        memory.pair = None;
+        memory.status.kong = Some(Shown::from(facts));
+        if let Some(after) = memory.settle(facts, now) {
+            self.metrics.propagated(after);
+        }
+        self.stand(name, Verdict::IN_SYNC, None, Some(true), now)
+    }
+
+    fn show_object(
+        &mut self,
+        name: &BindingName,
+        desired: &Desired,
+        held: Option<&HeldCertificate>,
+        facts: &Facts,
+        now: Timestamp,
+    ) {
+        let adopted = matches!(desired.footing, Footing::Adopted { .. });
+        let snis = held.map(|held| held.snis.clone()).unwrap_or_default();
+        let object = ObjectStatus { id: desired.id, adopted, snis };
+        let warnings = warnings(desired, &object, facts, now);
+        let status = &mut self.memory(name, now).status;
+        for warning in warnings.iter().filter(|warning| !status.warnings.contains(warning)) {
+            warn!(binding = %name, warning, "served with a warning");
+        }
+        status.warnings = warnings;
+        status.object = held.is_some().then_some(object);
+    }
+
+    fn failed(&mut self, name: &BindingName, failure: &Failure, now: Timestamp) -> Conclusion {
+        let not_before = match failure {
+            Failure::Unavailable { retry_after, .. } => *retry_after,
+            _ => None,
+        };
+        let again = failure.is_passing().then_some(Again::Retry { not_before });
+        let mut verdict = Verdict::of_failure(failure);
+        let status = &self.memory(name, now).status;
+        if *failure == Failure::NotSent && status.state == State::Unreachable {
+            // The call before this one was told why.
+            verdict = Verdict::unchanged(status);
+        }
+        self.stand(name, verdict, again, Some(!failure.is_of_all_kong()), now)
+    }
+
+    /// Keeps where the binding stands, and tells it where that changed.
+    pub(super) fn stand(
+        &mut self,
+        name: &BindingName,
+        verdict: Verdict,
+        again: Option<Again>,
+        answered: Option<bool>,
+        now: Timestamp,
+    ) -> Conclusion {
+        let status = &mut self.memory(name, now).status;
+        let changed = (status.state, status.reason) != (verdict.state, verdict.reason);
+        if status.state != verdict.state {
+            status.since = now;
+        }
+        status.state = verdict.state;
+        status.reason = verdict.reason;
+        status.message = verdict.message;
+        if changed {
+            tell(name, status);
+        } else {
+            debug!(binding = %name, state = %status.state, "looked at");
+        }
+        Conclusion { name: name.clone(), status: status.clone(), again, answered }
+    }
+}

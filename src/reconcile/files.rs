@@ -1,0 +1,150 @@
+//! The look at files: what one generation says, and what the ledger keeps of it.
+
+use tracing::info;
+
+use super::ledger::Ledger;
+use super::plan::Candidate;
+use super::verdict::Verdict;
+use super::{Again, Conclusion, Woken};
+use crate::binding::Binding;
+use crate::bundle::{Bundle, Facts};
+use crate::clock::Timestamp;
+use crate::desired;
+use crate::kong::Query;
+use crate::names::BindingName;
+use crate::status::{Reason, Shown, State};
+use crate::volume::{Generation, Reason as Unreadable};
+
+/// What a look at the files of a binding came to.
+pub(super) enum Looked {
+    /// They are as they were.
+    Unchanged,
+    /// There is nothing to bring to Kong.
+    Concluded(Box<Conclusion>),
+    Servable(Box<Candidate>),
+}
+impl Ledger {
+    /// Reads and judges the files of one generation.
+    pub(super) fn look_at_files(&mut self, woken: Woken, now: Timestamp) -> Looked {
+        let Woken { binding, even_if_unchanged } = woken;
+        let memory = self.memory(&binding.name, now);
+        if !even_if_unchanged && memory.is_of(&binding.source().identity()) {
+            return Looked::Unchanged;
+        }
+        let read = binding.source().read();
+        memory.note_identity(read.as_ref().ok().map(|generation| generation.identity().clone()));
+        let judged = match &read {
+            Ok(generation) => self.judge(&binding, generation, now),
+            Err(unreadable) if unreadable.reason() == Unreadable::Changing => {
+                let message = unreadable.to_string();
+                Err(Early::LookAgain(Verdict::new(State::Pending, Reason::Changing, message)))
+            }
+            Err(unreadable)
+                if unreadable.reason() == Unreadable::Missing
+                    && memory.was_seen()
+                    && !binding.source().is_swapped()
+                    && memory.takes_second_look() =>
+            {
+                // Unlinked, and perhaps not made again yet.
+                let message = unreadable.to_string();
+                Err(Early::LookAgain(Verdict::new(State::Pending, Reason::Changing, message)))
+            }
+            Err(unreadable) => {
+                let reason = Reason::File(unreadable.reason());
+                let message = with_cause(unreadable);
+                Err(Early::Concluded(Verdict::new(State::Invalid, reason, message), None))
+            }
+        };
+        match judged {
+            Ok(bundle) => Looked::Servable(Box::new(self.candidate(binding, bundle))),
+            Err(early) => {
+                Looked::Concluded(Box::new(self.conclude_early(&binding.name, early, now)))
+            }
+        }
+    }
+
+    fn judge(
+        &mut self,
+        binding: &Binding,
+        generation: &Generation,
+        now: Timestamp,
+    ) -> Result<Bundle, Early> {
+        let bundle = binding.bundle(generation).and_then(|bundle| {
+            // An expired certificate is shown, too: its date is what one wants to see.
+            self.note_bundle(binding, bundle.facts(), now);
+            bundle.check_expired(binding.cert_path(), now).map(|()| bundle)
+        });
+        let bundle = match bundle {
+            Ok(bundle) => bundle,
+            Err(invalid) => {
+                let may_be_torn = invalid.is_torn() && !binding.source().is_swapped();
+                let message = invalid.to_string();
+                if may_be_torn && self.memory(&binding.name, now).takes_second_look() {
+                    let verdict = Verdict::new(State::Pending, Reason::Changing, message);
+                    return Err(Early::LookAgain(verdict));
+                }
+                let reason = Reason::Bundle(invalid.reason());
+                return Err(Early::Concluded(Verdict::new(State::Invalid, reason, message), None));
+            }
+        };
+        if bundle.facts().not_yet_valid_at(now) {
+            let from = bundle.facts().validity.not_before;
+            return Err(Early::Concluded(Verdict::not_yet_valid(from), Some(Again::At(from))));
+        }
+        Ok(bundle)
+    }
+
+    fn note_bundle(&mut self, binding: &Binding, facts: &Facts, now: Timestamp) {
+        let memory = self.memory(&binding.name, now);
+        memory.status.file = Some(Shown::from(facts));
+        memory.status.renew_at = Some(renew_at(binding, facts));
+        if memory.note_bundle(facts.fingerprint) {
+            self.metrics.generation(&binding.name);
+            info!(
+                binding = %binding.name, fingerprint = %facts.fingerprint,
+                not_after = %facts.validity.not_after, "generation seen"
+            );
+        }
+    }
+
+    fn candidate(&mut self, binding: Binding, bundle: Bundle) -> Candidate {
+        let names = desired::names(&binding.settings, bundle.facts()).usable;
+        let configured = binding.settings.snis.is_some();
+        self.claims.claim_names(&binding.name, &names, configured);
+        let query = Query { id: self.id_of(&binding), names };
+        Candidate { binding, bundle, query }
+    }
+
+    fn conclude_early(&mut self, name: &BindingName, early: Early, now: Timestamp) -> Conclusion {
+        match early {
+            Early::Concluded(verdict, again) => self.stand(name, verdict, again, None, now),
+            Early::LookAgain(verdict) => {
+                let status = &self.memory(name, now).status;
+                // Until it is known better, what was said last holds.
+                let is_first = status.reason == Some(Reason::Starting);
+                let verdict = if is_first { verdict } else { Verdict::unchanged(status) };
+                self.stand(name, verdict, Some(Again::After(self.debounce)), None, now)
+            }
+        }
+    }
+}
+
+/// The files are no candidate for Kong now.
+enum Early {
+    Concluded(Verdict, Option<Again>),
+    /// They may be half written.
+    LookAgain(Verdict),
+}
+fn renew_at(binding: &Binding, facts: &Facts) -> Timestamp {
+    let validity = facts.validity;
+    let life = validity.not_before.until(validity.not_after);
+    let share = life.mul_f64(binding.settings.renew_by.share()).as_secs();
+    Timestamp(validity.not_before.0.saturating_add(i64::try_from(share).unwrap_or(i64::MAX)))
+}
+
+fn with_cause(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
