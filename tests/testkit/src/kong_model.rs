@@ -25,13 +25,14 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use crate::pki::CertifiedPair;
 use database::Database;
 pub use exchange::{Answer, Request};
 use page::Query;
 use refusal::Refusal;
 use route::Route;
 use schema::{Kind, Object};
-use serving::Cache;
+use serving::{Cache, Instead};
 pub use serving::{Offers, Serving};
 
 /// Larger bodies are refused by nginx (`client_max_body_size` of the Admin API).
@@ -46,6 +47,7 @@ pub struct KongModel {
     dbless: bool,
     cache: Cache,
     default: Arc<CertifiedKey>,
+    instead: Instead,
     root: Value,
     now: i64,
     requests: Vec<Seen>,
@@ -81,6 +83,7 @@ impl KongModel {
             dbless: false,
             cache: Cache::default(),
             default: serving::self_signed(),
+            instead: Instead::default(),
             root: node::root(),
             now: RECORDED,
             requests: Vec::new(),
@@ -108,6 +111,9 @@ impl KongModel {
 
     /// What a handshake with the proxy port gets. Fills the node's cache, as a handshake does.
     pub fn chain_for(&mut self, sni: Option<&str>, offers: Offers) -> Serving {
+        if let Some(pair) = sni.and_then(|sni| self.instead.pair_for(sni)) {
+            return Serving::Certified(pair);
+        }
         let database = (!self.database_down).then_some(&self.database);
         match sni {
             Some(sni) => self.cache.serve(sni, offers, database, &self.default),
@@ -124,6 +130,14 @@ impl KongModel {
     /// Replaces the pair of `kong.conf`. Panics where Kong would not start with it.
     pub fn set_default_pair(&mut self, cert: &str, key: &str) {
         self.default = openssl::served(cert, key).unwrap();
+    }
+
+    /// Handshakes for `sni` get this pair, whatever is stored; `None` takes it off. `*.b.test` is
+    /// any one label beneath `b.test`, `a.b.test` goes before it. Panics where Kong would not serve
+    /// the pair.
+    pub fn serve_instead(&mut self, sni: &str, pair: Option<&CertifiedPair>) {
+        let served = |pair: &CertifiedPair| openssl::served(&pair.chain_pem(), &pair.key_pem());
+        self.instead.set(sni, pair.map(|pair| served(pair).unwrap()));
     }
 
     /// Sets Kong's clock, in Unix seconds. It stands still otherwise.
@@ -144,6 +158,20 @@ impl KongModel {
     /// Tells a TLS proxy port in `GET /`, and no other.
     pub fn set_proxy_listener(&mut self, ip: &str, port: u16) {
         self.root["configuration"]["proxy_listeners"] = json!([node::tls_listener(ip, port)]);
+    }
+
+    /// Tells of the first proxy port in `GET /` whether it demands a PROXY header. Panics where
+    /// none is told.
+    pub fn set_proxy_protocol(&mut self, demand: bool) {
+        node::set_proxy_protocol(&mut self.root["configuration"]["proxy_listeners"][0], demand);
+    }
+
+    /// Tells in `GET /` how often a node asks for changes (`db_update_frequency`), and how much
+    /// later it asks what changed (`db_update_propagation`): numbers of seconds.
+    pub fn set_db_update(&mut self, frequency: impl Into<Value>, propagation: impl Into<Value>) {
+        let configuration = &mut self.root["configuration"];
+        configuration["db_update_frequency"] = frequency.into();
+        configuration["db_update_propagation"] = propagation.into();
     }
 
     /// Every request answered, in order.

@@ -12,11 +12,10 @@ use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
+use crate::command::{PATIENCE, with_settings};
 use crate::http_client::exchange;
 use crate::kong_model::Request;
 
-/// Nothing that is waited for takes longer on any machine.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at what is waited for.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -39,13 +38,8 @@ impl SidecarProcess {
     /// Starts `program` with nothing in its environment but `settings` (names without the prefix
     /// `CERT_RELOADER__`), JSON logs unless they say otherwise, and a free port to listen on; waits until it listens.
     pub async fn start(program: impl AsRef<Path>, settings: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(program.as_ref());
-        command.env_clear().env("CERT_RELOADER__LOG__FORMAT", "json");
-        command.env("CERT_RELOADER__LISTEN", "127.0.0.1:0");
-        for (name, value) in settings {
-            command.env(format!("CERT_RELOADER__{name}"), value);
-        }
-        Self::spawn(command).await
+        let common = [("LOG__FORMAT", "json"), ("LISTEN", "127.0.0.1:0")];
+        Self::spawn(with_settings(program.as_ref(), &[&common, settings].concat())).await
     }
 
     /// Starts `command` as it is; waits until it listens.

@@ -3,15 +3,23 @@
 
 mod admin;
 mod fault;
+mod handshake;
+mod plain_http;
 mod port;
 mod proxy;
+mod proxy_header;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustls::SupportedProtocolVersion;
+
 use crate::kong_model::KongModel;
+use crate::pki::Authority;
 pub use fault::Fault;
+pub use handshake::Handshake;
 use port::Port;
+use proxy::Listener;
 
 /// A running Kong. Dropping it closes its ports and connections.
 #[derive(Debug)]
@@ -27,6 +35,8 @@ struct Shared {
     model: Mutex<KongModel>,
     faults: Mutex<Vec<Fault>>,
     demand: Mutex<Option<Demand>>,
+    listener: Mutex<Listener>,
+    handshakes: Mutex<Vec<Handshake>>,
 }
 
 /// A header without which the Admin API answers nothing.
@@ -53,6 +63,8 @@ impl KongStandIn {
             model: Mutex::new(model),
             faults: Mutex::default(),
             demand: Mutex::default(),
+            listener: Mutex::default(),
+            handshakes: Mutex::default(),
         });
         let mut stand_in = Self { shared, admin, proxy };
         stand_in.restart().await;
@@ -86,15 +98,29 @@ impl KongStandIn {
     /// stays.
     pub async fn stop(&mut self) {
         self.admin.close().await;
-        self.proxy.close().await;
+        self.stop_proxy().await;
     }
 
     /// Both ports listen again, where they did. Nothing where they do.
     pub async fn restart(&mut self) {
         let shared = Arc::clone(&self.shared);
         self.admin.open(move |stream| admin::serve(stream, Arc::clone(&shared)));
+        self.restart_proxy().await;
+    }
+
+    /// As [`Self::stop`], of the proxy port alone.
+    pub async fn stop_proxy(&mut self) {
+        self.proxy.close().await;
+    }
+
+    /// As [`Self::restart`], of the proxy port alone.
+    pub async fn restart_proxy(&mut self) {
         let shared = Arc::clone(&self.shared);
-        self.proxy.open(move |stream| proxy::serve(stream, Arc::clone(&shared)));
+        let serve = move |stream| {
+            let listener = shared.listener().clone();
+            proxy::serve(stream, listener, Arc::clone(&shared))
+        };
+        self.proxy.open(serve);
     }
 
     /// Adds a fault of the Admin API. The first that fits a request is applied, one to a request.
@@ -114,6 +140,50 @@ impl KongStandIn {
     }
 }
 
+/// What the proxy port is to connections accepted from then on.
+impl KongStandIn {
+    /// The versions of TLS that it speaks; 1.2 and 1.3 otherwise. At least one.
+    pub fn proxy_versions(&self, versions: &[&'static SupportedProtocolVersion]) {
+        self.shared.listener().versions = versions.to_vec();
+    }
+
+    /// It speaks plain HTTP, as nginx on a listener without `ssl`: what is no request is answered
+    /// with the page `400 Bad Request`. `GET /` goes on telling TLS.
+    pub fn proxy_speaks_plain_http(&self, plain: bool) {
+        self.shared.listener().is_plain = plain;
+    }
+
+    /// It answers nothing, and closes nothing.
+    pub fn proxy_is_silent(&self, silent: bool) {
+        self.shared.listener().is_silent = silent;
+    }
+
+    /// It demands a PROXY header (version 1 or 2) before all else, as nginx with `proxy_protocol`:
+    /// without one the connection is closed. `GET /` tells it.
+    pub fn demand_proxy_protocol(&self, demand: bool) {
+        self.shared.listener().proxy_protocol = demand;
+        self.model().set_proxy_protocol(demand);
+    }
+
+    /// It fails the handshake of a client without a certificate of `ca`, after it has shown its
+    /// own: of TLS 1.3 the client has finished its part by then.
+    pub fn demand_proxy_clients_of(&self, ca: &Authority) {
+        self.shared.listener().clients_of = Some(ca.clone());
+    }
+
+    /// It asks for no client certificate, as at first.
+    pub fn demand_no_proxy_clients(&self) {
+        self.shared.listener().clients_of = None;
+    }
+
+    /// Every ClientHello that came, in order, whatever became of it. Without the PROXY header that
+    /// is demanded none comes.
+    #[must_use]
+    pub fn handshakes(&self) -> Vec<Handshake> {
+        self.shared.handshakes().clone()
+    }
+}
+
 impl Shared {
     fn model(&self) -> MutexGuard<'_, KongModel> {
         self.model.lock().unwrap_or_else(PoisonError::into_inner)
@@ -125,5 +195,13 @@ impl Shared {
 
     fn demand(&self) -> MutexGuard<'_, Option<Demand>> {
         self.demand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn listener(&self) -> MutexGuard<'_, Listener> {
+        self.listener.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn handshakes(&self) -> MutexGuard<'_, Vec<Handshake>> {
+        self.handshakes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,19 +3,23 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::version::{TLS12, TLS13};
 use rustls::{
     AlertDescription, CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, Error,
     SignatureScheme, SupportedProtocolVersion,
 };
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::pki::CertifiedPair;
 
 /// Makes full handshakes and accepts whatever certificate comes, but does look whether the server
 /// has its key.
@@ -25,6 +29,8 @@ pub struct TlsClient {
     versions: Vec<&'static SupportedProtocolVersion>,
     provider: CryptoProvider,
     schemes: Vec<SignatureScheme>,
+    preface: Vec<u8>,
+    identity: Option<CertifiedPair>,
 }
 
 impl Default for TlsClient {
@@ -39,7 +45,8 @@ impl TlsClient {
     pub fn new() -> Self {
         let provider = aws_lc_rs::default_provider();
         let schemes = provider.signature_verification_algorithms.supported_schemes();
-        Self { sni: None, versions: vec![&TLS12, &TLS13], provider, schemes }
+        let versions = vec![&TLS12, &TLS13];
+        Self { sni: None, versions, provider, schemes, preface: Vec::new(), identity: None }
     }
 
     /// With this SNI.
@@ -73,35 +80,91 @@ impl TlsClient {
         self
     }
 
+    /// Sends these bytes before the handshake, such as a PROXY header.
+    #[must_use]
+    pub fn preface(self, bytes: &[u8]) -> Self {
+        Self { preface: bytes.to_vec(), ..self }
+    }
+
+    /// Shows this certificate where the server asks for one.
+    #[must_use]
+    pub fn identity(self, pair: &CertifiedPair) -> Self {
+        Self { identity: Some(pair.clone()), ..self }
+    }
+
     /// One full handshake: the chain that the server sends, in DER, leaf first.
     ///
     /// # Errors
     ///
     /// Where there is no connection, no handshake, or the server does not have the leaf's key.
     pub async fn chain(&self, address: SocketAddr) -> Result<Vec<Vec<u8>>, HandshakeError> {
-        let stream = TcpStream::connect(address).await.map_err(HandshakeError::Connect)?;
-        let name = match &self.sni {
-            Some(sni) => ServerName::try_from(sni.clone()).unwrap(),
-            None => ServerName::IpAddress(address.ip().into()),
-        };
-        let connector = TlsConnector::from(Arc::new(self.config()));
-        let tls =
-            connector.connect(name, stream).await.map_err(|error| HandshakeError::of(&error))?;
+        let tls = self.connect(address, &Shown::default()).await?;
         let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
         Ok(chain.iter().map(|der| der.to_vec()).collect())
     }
 
-    fn config(&self) -> ClientConfig {
+    /// The chain that the server shows, even where the handshake fails after that (empty where it
+    /// fails before), and what becomes of it: in TLS 1.3 the server may refuse a client whose part
+    /// is finished.
+    pub async fn shown(&self, address: SocketAddr) -> (Vec<Vec<u8>>, Result<(), HandshakeError>) {
+        let shown = Shown::default();
+        let end = match self.connect(address, &shown).await {
+            Ok(tls) => take_leave(tls).await,
+            Err(error) => Err(error),
+        };
+        let chain = shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (chain, end)
+    }
+
+    async fn connect(
+        &self,
+        address: SocketAddr,
+        shown: &Shown,
+    ) -> Result<TlsStream<TcpStream>, HandshakeError> {
+        let mut stream = TcpStream::connect(address).await.map_err(HandshakeError::Connect)?;
+        stream.write_all(&self.preface).await.map_err(HandshakeError::Connect)?;
+        let name = match &self.sni {
+            Some(sni) => ServerName::try_from(sni.clone()).unwrap(),
+            None => ServerName::IpAddress(address.ip().into()),
+        };
+        let connector = TlsConnector::from(Arc::new(self.config(shown)));
+        connector.connect(name, stream).await.map_err(|error| HandshakeError::of(&error))
+    }
+
+    fn config(&self, shown: &Shown) -> ClientConfig {
         let provider = Arc::new(self.provider.clone());
-        let anyone = Anyone { provider: Arc::clone(&provider), schemes: self.schemes.clone() };
-        let mut config = ClientConfig::builder_with_provider(provider)
+        let anyone = Anyone {
+            provider: Arc::clone(&provider),
+            schemes: self.schemes.clone(),
+            shown: Arc::clone(shown),
+        };
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&self.versions)
             .unwrap()
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(anyone))
-            .with_no_client_auth();
+            .with_custom_certificate_verifier(Arc::new(anyone));
+        let mut config = match &self.identity {
+            Some(pair) => {
+                let chain = pair.chain_ders().iter().cloned().map(CertificateDer::from).collect();
+                let key = PrivateKeyDer::try_from(pair.key().pkcs8_der().to_vec()).unwrap();
+                builder.with_client_auth_cert(chain, key).unwrap()
+            }
+            None => builder.with_no_client_auth(),
+        };
         config.resumption = Resumption::disabled();
         config
+    }
+}
+
+/// What came with the server's Certificate message.
+type Shown = Arc<Mutex<Vec<Vec<u8>>>>;
+
+/// Says that it goes, and hears what the server still has to say.
+async fn take_leave(mut tls: TlsStream<TcpStream>) -> Result<(), HandshakeError> {
+    let _ = tls.shutdown().await;
+    match tls.read(&mut [0]).await.map_err(|error| HandshakeError::of(&error)) {
+        Err(error @ HandshakeError::Alert(_)) => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -141,17 +204,20 @@ impl std::error::Error for HandshakeError {}
 struct Anyone {
     provider: Arc<CryptoProvider>,
     schemes: Vec<SignatureScheme>,
+    shown: Shown,
 }
 
 impl ServerCertVerifier for Anyone {
     fn verify_server_cert(
         &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
+        leaf: &CertificateDer<'_>,
+        issuers: &[CertificateDer<'_>],
         _: &ServerName<'_>,
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        let chain = [leaf].into_iter().chain(issuers).map(|der| der.to_vec()).collect();
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = chain;
         Ok(ServerCertVerified::assertion())
     }
 

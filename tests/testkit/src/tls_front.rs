@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::version::{TLS12, TLS13};
 use rustls::{RootCertStore, ServerConfig};
 use tokio::io::{AsyncWriteExt as _, copy, copy_bidirectional, sink};
@@ -108,20 +109,22 @@ async fn carry(stream: TcpStream, config: Arc<ServerConfig>, to: SocketAddr) {
 
 fn server_config(pair: &CertifiedPair, clients_of: Option<&Authority>) -> Arc<ServerConfig> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+    let builder = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS12, &TLS13])
-        .unwrap();
-    let builder = match clients_of {
-        Some(ca) => {
-            let mut roots = RootCertStore::empty();
-            roots.add(CertificateDer::from(ca.der().to_vec())).unwrap();
-            let verifier =
-                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-            builder.with_client_cert_verifier(verifier.unwrap())
-        }
-        None => builder.with_no_client_auth(),
-    };
+        .unwrap()
+        .with_client_cert_verifier(client_verifier(clients_of));
     let chain = pair.chain_ders().iter().map(|der| CertificateDer::from(der.clone())).collect();
     let key = PrivateKeyDer::try_from(pair.key().pkcs8_der().to_vec()).unwrap();
     Arc::new(builder.with_single_cert(chain, key).unwrap())
+}
+
+/// Demands a client certificate of this authority, or asks for none.
+pub(crate) fn client_verifier(clients_of: Option<&Authority>) -> Arc<dyn ClientCertVerifier> {
+    let Some(ca) = clients_of else {
+        return WebPkiClientVerifier::no_client_auth();
+    };
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from(ca.der().to_vec())).unwrap();
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap()
 }

@@ -41,6 +41,15 @@ pub(super) fn tls_listener(ip: &str, port: u16) -> Value {
     })
 }
 
+/// Tells of an entry of `configuration.proxy_listeners` whether it demands a PROXY header.
+pub(super) fn set_proxy_protocol(listener: &mut Value, demand: bool) {
+    let text = listener["listener"].as_str().unwrap_or_default();
+    let without = text.trim_end_matches(" proxy_protocol");
+    let flag = if demand { " proxy_protocol" } else { "" };
+    listener["listener"] = json!(format!("{without}{flag}"));
+    listener["proxy_protocol"] = json!(demand);
+}
+
 /// `GET /status`. With a database its reachability, without one the hash of the configuration.
 pub(super) fn status(key: &str, value: &Value) -> Value {
     let dict = |capacity: &str| json!({ "allocated_slabs": "0.04 MiB", "capacity": capacity });

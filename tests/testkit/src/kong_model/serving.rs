@@ -209,6 +209,26 @@ impl Cache {
     }
 }
 
+/// Pairs that are served whatever is stored, by name.
+#[derive(Debug, Default)]
+pub(super) struct Instead(BTreeMap<String, Arc<CertifiedKey>>);
+
+impl Instead {
+    /// `None` takes it off.
+    pub(super) fn set(&mut self, sni: &str, pair: Option<Arc<CertifiedKey>>) {
+        match pair {
+            Some(pair) => drop(self.0.insert(sni.to_owned(), pair)),
+            None => drop(self.0.remove(sni)),
+        }
+    }
+
+    /// By its own name, or by the wildcard of one label above it.
+    pub(super) fn pair_for(&self, sni: &str) -> Option<Arc<CertifiedKey>> {
+        let wildcard = || self.0.get(&format!("*.{}", sni.split_once('.')?.1));
+        self.0.get(sni).or_else(wildcard).cloned()
+    }
+}
+
 /// The pair that OpenSSL picks: ECDSA before the others, among what the client takes. A single
 /// pair is served to every client, and a client that does not take it ends the handshake.
 fn serve_row(row: &Object, offers: Offers) -> Serving {
