@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, reason = "the timeline is what this program is for")]
 #![expect(clippy::disallowed_methods, reason = "an example's settings, and its wall clock")]
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use kong_cert_reloader::clock::{Clock, Timestamp};
 use kong_cert_reloader::kong::{AdminClient, Kong};
 use kong_cert_reloader::metrics::Metrics;
+use kong_cert_reloader::proof::ProxyClient;
 use kong_cert_reloader::settings::Settings;
 use kong_cert_reloader::sidecar::{self, Parts};
 use kong_cert_reloader::status::{BindingStatus, State, Status};
@@ -287,7 +289,19 @@ fn start(settings: Settings) -> Outcome<Running> {
     let url = settings.admin.url.clone().ok_or("an Admin API")?;
     let kong = Kong::new(AdminClient::new(&settings.admin, &url), &settings.admin, metrics.clone());
     let watch = Watch::new(kernel(), waker);
-    let parts = Parts { kong: Some(kong), watch, wakes, clock, metrics, status, pings: pinged };
+    let forced = BTreeSet::new();
+    let handshake = ProxyClient::default();
+    let parts = Parts {
+        kong: Some(kong),
+        handshake,
+        watch,
+        wakes,
+        clock,
+        metrics,
+        status,
+        forced,
+        pings: pinged,
+    };
     let (stop, stopped) = oneshot::channel::<()>();
     let sidecar = tokio::spawn(async move {
         sidecar::run(&settings, parts, async { drop(stopped.await) }).await;

@@ -18,6 +18,7 @@ mod pair;
 mod pem;
 mod private_key;
 mod public_key;
+mod served;
 mod shape;
 mod warning;
 
@@ -27,6 +28,7 @@ pub use invalid::{Invalid, Reason};
 pub use pair::Pair;
 pub use pem::PemFlaw;
 pub use public_key::KeyType;
+pub use served::ServedChain;
 pub use warning::Warning;
 
 use chain::{Chain, Keys};

@@ -7,6 +7,12 @@ use crate::clock::Timestamp;
 
 /// So many reverts by another writer within [`REVERT_WINDOW`] end our writing.
 pub const REVERTS: usize = 3;
+/// After so many pushes within [`FLAP_WINDOW`] there is a [`FLAP_PAUSE`] before the next.
+pub const FLAPS: usize = 5;
+/// How long a push counts.
+pub const FLAP_WINDOW: Duration = Duration::from_secs(60);
+/// Time between pushes of files that do not rest.
+pub const FLAP_PAUSE: Duration = Duration::from_secs(10);
 /// How long a revert counts.
 pub const REVERT_WINDOW: Duration = Duration::from_secs(60 * 60);
 
@@ -31,6 +37,12 @@ pub struct Situation<'a> {
     pub hold: Duration,
     /// How often, within the last hour, another writer undid what was settled.
     pub reverts: usize,
+    /// How often we pushed within [`FLAP_WINDOW`].
+    pub pushes: usize,
+    /// How long ago that was last.
+    pub since_push: Duration,
+    /// Someone who knows asks for the file, though Kong's may be right.
+    pub forced: bool,
 }
 
 /// What follows from a [`Situation`].
@@ -80,6 +92,8 @@ pub enum Why {
     HoldEnded,
     /// The file's is newer.
     Newer,
+    /// Someone asked for it.
+    Forced,
 }
 
 impl Why {
@@ -93,6 +107,7 @@ impl Why {
             Self::FileChanged => "the file changed",
             Self::HoldEnded => "the hold ended",
             Self::Newer => "the file is newer",
+            Self::Forced => "it is forced",
         }
     }
 }
@@ -107,6 +122,11 @@ pub enum Wait {
         /// Longer than `HOLD`: someone should look.
         overdue: bool,
     },
+    /// The files do not rest: each push costs Kong something.
+    Flapping {
+        /// When to push what is there then.
+        remaining: Duration,
+    },
     /// Kong's is as old, or older and the file has not changed: a rollback may be on its way.
     RollbackPossible {
         /// When to push all the same.
@@ -120,6 +140,7 @@ impl Wait {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::FileTemporary => "file_temporary",
+            Self::Flapping { .. } => "flapping",
             Self::KongNewer { .. } => "kong_newer",
             Self::RollbackPossible { .. } => "rollback_possible",
         }
@@ -134,10 +155,18 @@ impl Wait {
 pub fn decide(situation: &Situation<'_>) -> Decision {
     let decision = by_the_table(situation);
     let repairs = situation.file.is_some_and(|file| situation.settled == Some(file.fingerprint));
-    if decision.writes() && repairs && situation.reverts >= REVERTS {
+    if decision.writes() && repairs && !situation.forced && situation.reverts >= REVERTS {
         return Decision::Contested;
     }
-    decision
+    let is_calm = situation.pushes < FLAPS || situation.since_push >= FLAP_PAUSE;
+    match decision {
+        // What cannot be served is replaced at once, and so is what someone asked for.
+        Decision::Push(Why::HeldUnservable | Why::HeldTemporary | Why::Forced) => decision,
+        Decision::Push(_) if !is_calm => {
+            Decision::Hold(Wait::Flapping { remaining: FLAP_PAUSE - situation.since_push })
+        }
+        _ => decision,
+    }
 }
 
 fn by_the_table(situation: &Situation<'_>) -> Decision {
@@ -161,6 +190,9 @@ fn by_the_table(situation: &Situation<'_>) -> Decision {
     }
     if held.temporary {
         return Decision::Push(Why::HeldTemporary);
+    }
+    if situation.forced {
+        return Decision::Push(Why::Forced);
     }
     if file.temporary {
         return Decision::Hold(Wait::FileTemporary);
@@ -296,6 +328,9 @@ mod tests {
                 unchanged_for: Duration::from_secs(look.seconds - since),
                 hold: HOLD,
                 reverts: 0,
+                pushes: 0,
+                since_push: Duration::ZERO,
+                forced: false,
             };
             let decision = decide(&situation);
             assert_eq!(
@@ -316,6 +351,29 @@ mod tests {
     const ANOTHER_WRITER: usize = 99;
     const fn someone_puts(file: &'static str) -> Look {
         look(ANOTHER_WRITER, 0, file, KEEP)
+    }
+
+    #[test]
+    fn files_that_do_not_rest_are_pushed_less_often() {
+        let facts = bundles();
+        let (older, newer) = (&facts["A"], &facts["B"]);
+        let situation = |pushes, since_push, held| {
+            let settled = Some(older.fingerprint);
+            let base = contested(newer, older, 0, Duration::ZERO);
+            decide(&Situation { pushes, since_push, settled, held: Some(held), ..base })
+        };
+        let changed = Decision::Push(Why::FileChanged);
+        let s = Duration::from_secs;
+        assert_eq!(situation(FLAPS - 1, s(0), Ok(older)), changed);
+        let wait = |remaining| Decision::Hold(Wait::Flapping { remaining });
+        assert_eq!(situation(FLAPS, s(0), Ok(older)), wait(FLAP_PAUSE));
+        assert_eq!(situation(FLAPS, s(9), Ok(older)), wait(s(1)));
+        assert_eq!(situation(FLAPS, FLAP_PAUSE, Ok(older)), changed);
+        let broken = Err(Reason::WeakKey);
+        assert_eq!(situation(9, s(0), broken), Decision::Push(Why::HeldUnservable));
+        let temporary = Ok(&facts["temporary"]);
+        assert_eq!(situation(9, s(0), temporary), Decision::Push(Why::HeldTemporary));
+        assert_eq!(situation(9, s(0), Ok(newer)), Decision::InSync);
     }
 
     #[test]
@@ -560,6 +618,9 @@ mod tests {
             unchanged_for: waited,
             hold: HOLD,
             reverts,
+            pushes: 0,
+            since_push: Duration::ZERO,
+            forced: false,
         }
     }
 
@@ -593,6 +654,9 @@ mod tests {
                 unchanged_for: Duration::from_secs(waited),
                 hold: HOLD,
                 reverts,
+                pushes: 0,
+            since_push: Duration::ZERO,
+            forced: false,
             };
             let decision = decide(&situation);
             if decision.writes() {

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 pub use self::connect::{AdminClient, Unusable};
 pub use self::database::{Change, Query};
-pub use self::node::{Mode, Node};
+pub use self::node::{Listener, Mode, Node};
 use crate::metrics::Metrics;
 use crate::names::Workspace;
 use crate::quote::Quoted;

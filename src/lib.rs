@@ -4,8 +4,8 @@
 //! of the stage after:
 //!
 //! ```text
-//! Wake ▶ Generation ▶ Bundle ▶ Held ▶ Desired ▶ Decision ▶ Change ▶ Conclusion ▶ Status
-//! watch  volume       bundle   kong   desired   decide     kong     reconcile    status
+//! Wake ▶ Generation ▶ Bundle ▶ Held ▶ Desired ▶ Decision ▶ Change ▶ Proof ▶ Conclusion ▶ Status
+//! watch  volume       bundle   kong   desired   decide     kong     proof   reconcile    status
 //! ```
 //!
 //! A file event means "look again", no more. Events, retries, the safety poll and the resync run the
@@ -30,8 +30,9 @@ pub mod decide;
 pub mod desired;
 pub mod held;
 
-// Kong, the pass, and when it runs.
+// Kong, what it serves, the pass, and when it runs.
 pub mod kong;
+pub mod proof;
 pub mod reconcile;
 pub mod schedule;
 pub mod sidecar;

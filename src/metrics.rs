@@ -34,6 +34,7 @@ pub struct Metrics {
     reconciles: Family<TriggerLabel, Counter>,
     generations: Family<BindingLabel, Counter>,
     contested: Family<BindingLabel, Counter>,
+    proofs: Family<ResultLabel, Counter>,
     propagation: Histogram,
     admin_requests: Family<RequestLabels, Counter>,
     admin_duration: Histogram,
@@ -46,6 +47,7 @@ impl Default for Metrics {
             reconciles: Family::default(),
             generations: Family::default(),
             contested: Family::default(),
+            proofs: Family::default(),
             propagation: Histogram::new(BUCKETS),
             admin_requests: Family::default(),
             admin_duration: Histogram::new(BUCKETS),
@@ -96,7 +98,12 @@ impl Metrics {
         self.contested.get_or_create(&BindingLabel { binding: binding.to_string() }).inc();
     }
 
-    /// A generation was seen this long before Kong took it.
+    /// A handshake was made.
+    pub fn proof(&self, result: &'static str) {
+        self.proofs.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    /// A generation was seen this long before Kong served it, or took it where that is not proven.
     pub fn propagated(&self, after: Duration) {
         self.propagation.observe(after.as_secs_f64());
     }
@@ -127,9 +134,10 @@ impl Metrics {
             "Times another writer undid what was settled",
             self.contested.clone(),
         );
+        ours.register("proofs", "Handshakes, by what they showed", self.proofs.clone());
         ours.register_with_unit(
             "propagation",
-            "From a generation seen in the files to Kong accepting it",
+            "From a generation seen in the files to Kong serving it, or accepting it without proof",
             Unit::Seconds,
             self.propagation.clone(),
         );
@@ -204,6 +212,11 @@ struct PushLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TriggerLabel {
     trigger: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -321,7 +334,9 @@ impl<'a> Gauge<'a> {
         binding: &BindingStatus,
         value: impl Fn(&crate::status::Shown) -> i64,
     ) -> fmt::Result {
-        for (source, shown) in [("file", &binding.file), ("kong", &binding.kong)] {
+        for (source, shown) in
+            [("file", &binding.file), ("kong", &binding.kong), ("served", &binding.served)]
+        {
             if let Some(shown) = shown {
                 self.set(&[("binding", name.as_ref()), ("source", source)], value(shown))?;
             }

@@ -6,6 +6,7 @@ mod files;
 mod ledger;
 mod memory;
 mod plan;
+mod proving;
 mod verdict;
 
 use std::collections::BTreeSet;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt as _};
 use tokio::task::yield_now;
 use tracing::warn;
+use uuid::Uuid;
 
 use self::files::Looked;
 use self::ledger::Ledger;
@@ -25,9 +27,10 @@ use crate::clock::Timestamp;
 use crate::held::Snapshot;
 use crate::kong::{Change, Failure, Gate, Kong, Mode, Wire};
 use crate::metrics::Metrics;
-use crate::names::BindingName;
+use crate::names::{BindingName, Sni};
+use crate::proof::{Errand, Evidence};
 use crate::quote::Quoted;
-use crate::settings::Settings;
+use crate::settings::{AdminUrl, Proxy, Settings};
 use crate::status::{BindingStatus, KongStatus, Reason, State};
 
 /// From so many bindings on, Kong is read by pages; and so many are under way at a time.
@@ -62,6 +65,8 @@ pub struct Conclusion {
     pub status: BindingStatus,
     /// When to look again, if not just when something changes.
     pub again: Option<Again>,
+    /// When to make handshakes next, if not as it was planned.
+    pub prove: Option<Prove>,
     /// Whether Kong answered as itself; `None` if it was not asked.
     pub answered: Option<bool>,
 }
@@ -73,6 +78,8 @@ pub enum Again {
     After(Duration),
     /// At this wall-clock time.
     At(Timestamp),
+    /// At once: handshakes show something else than what Kong held.
+    AtOnce,
     /// When Kong may answer, at the earliest after its `Retry-After`.
     Retry {
         /// Kong's wish.
@@ -80,21 +87,40 @@ pub enum Again {
     },
 }
 
+/// When to make handshakes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prove {
+    /// After this long.
+    After(Duration),
+    /// At some time before the next resync, and apart from the others.
+    WithinResync,
+}
+
 /// Brings Kong in line with the files.
 pub struct Reconciler<W> {
     kong: Option<Kong<W>>,
     ledger: Ledger,
+    proxy: Proxy,
+    admin_url: Option<AdminUrl>,
     dry_run: bool,
     credentials_told: bool,
 }
 
 impl<W: Wire> Reconciler<W> {
-    /// `kong` is `None` where no Admin API is configured.
+    /// `kong` is `None` where no Admin API is configured. The files of those that are `forced` are
+    /// pushed though Kong's may be right.
     #[must_use]
-    pub fn new(settings: &Settings, kong: Option<Kong<W>>, metrics: Metrics) -> Self {
+    pub fn new(
+        settings: &Settings,
+        kong: Option<Kong<W>>,
+        metrics: Metrics,
+        forced: BTreeSet<BindingName>,
+    ) -> Self {
         Self {
             kong,
-            ledger: Ledger::new(settings, metrics),
+            ledger: Ledger::new(settings, metrics, forced),
+            proxy: settings.proxy.clone(),
+            admin_url: settings.admin.url.clone(),
             dry_run: settings.dry_run,
             credentials_told: false,
         }
@@ -113,6 +139,8 @@ impl<W: Wire> Reconciler<W> {
         KongStatus {
             mode: node.map(|node| node.mode.as_str()),
             version: node.and_then(|node| Some(node.version.as_ref()?.to_string())),
+            proxy: self.ledger.proof.port().map(ToString::to_string),
+            unproven: self.ledger.proof.why_not().map(|why| why.to_string()),
         }
     }
 
@@ -179,9 +207,41 @@ impl<W: Wire> Reconciler<W> {
         }
         match kong.meet().await {
             Ok(node) if node.mode == Mode::Dbless => Err(Obstacle::Unsupported(Reason::Dbless)),
-            Ok(_) => Ok(()),
+            Ok(node) => {
+                if let Some(url) = &self.admin_url {
+                    self.ledger.proof.settle(&self.proxy, url, node);
+                }
+                Ok(())
+            }
             Err(failure) => Err(Obstacle::Failure(failure)),
         }
+    }
+
+    /// The handshakes to make for a binding, if any are to be made.
+    #[must_use]
+    pub fn errand(&self, binding: &BindingName) -> Option<Errand> {
+        self.ledger.errand(binding)
+    }
+
+    /// The handshake of a client that sends no server name, if it can be made.
+    #[must_use]
+    pub fn errand_without_name(&self) -> Option<Errand> {
+        self.ledger.errand_without_name()
+    }
+
+    /// Takes what handshakes showed. `None` if nothing follows from it.
+    pub fn hear(&mut self, evidence: Evidence, now: Timestamp) -> Option<Conclusion> {
+        if let (true, Some(kong)) = (evidence.is_silence(), &mut self.kong) {
+            // It may listen elsewhere since it was started anew.
+            kong.doubt_node();
+        }
+        self.ledger.hear(evidence, now)
+    }
+
+    /// What is wrong around the bindings.
+    #[must_use]
+    pub fn findings(&self) -> BTreeSet<String> {
+        self.ledger.findings()
     }
 
     /// Looks at Kong, one by one or by pages, and decides in the order of names. Reads only.
@@ -217,7 +277,8 @@ impl<W: Wire> Reconciler<W> {
                 return (planned, Outcome::Unwritten);
             };
             if !decided.decision.writes() {
-                return (planned, Outcome::Unwritten);
+                let outcome = announce(kong, decided.desired.id, &planned.announce).await;
+                return (planned, outcome);
             }
             if self.dry_run {
                 return (planned, Outcome::DryRun);
@@ -258,6 +319,20 @@ impl<W: Wire> Reconciler<W> {
         }
         self.ledger.conclude(planned, outcome, now)
     }
+}
+
+/// Tells the nodes of Kong again what it holds, if that is asked for.
+async fn announce<W: Wire>(kong: &Kong<W>, id: Uuid, names: &BTreeSet<Sni>) -> Outcome {
+    if names.is_empty() {
+        return Outcome::Unwritten;
+    }
+    let announced = async {
+        if !kong.is_database_reachable().await? {
+            return Ok(Outcome::NoDatabase);
+        }
+        kong.announce(id, names).await.map(|()| Outcome::Announced)
+    };
+    announced.await.unwrap_or_else(Outcome::Unsent)
 }
 
 /// Why no candidate of a pass can be brought to Kong.

@@ -26,6 +26,8 @@ pub enum Trigger {
     Poll,
     /// A time that a decision named: the end of a hold, a `notBefore`, a second look.
     Timer,
+    /// Handshakes show something else than what Kong holds.
+    Proof,
     /// Kong did not answer before.
     Retry,
     /// The time to compare all with Kong.
@@ -41,6 +43,7 @@ impl Trigger {
             Self::Files => "files",
             Self::Poll => "poll",
             Self::Timer => "timer",
+            Self::Proof => "proof",
             Self::Retry => "retry",
             Self::Resync => "resync",
         }
@@ -60,6 +63,7 @@ pub struct Schedule {
     /// The first event since the files were looked at.
     first_events: BTreeMap<BindingName, Instant>,
     timed: BTreeMap<BindingName, (Instant, Trigger)>,
+    proofs: BTreeMap<BindingName, Instant>,
     attempts: BTreeMap<BindingName, u32>,
     breaker: Breaker,
 }
@@ -78,6 +82,8 @@ pub struct Due {
     pub looks: BTreeMap<BindingName, Trigger>,
     /// Whether Kong may be asked.
     pub ask_kong: bool,
+    /// For which handshakes are to be made.
+    pub proofs: Vec<BindingName>,
 }
 
 impl Schedule {
@@ -103,6 +109,11 @@ impl Schedule {
         }
     }
 
+    /// Handshakes are made for `binding` at `at`, and not as planned before.
+    pub fn prove(&mut self, binding: &BindingName, at: Instant) {
+        self.proofs.insert(binding.clone(), at);
+    }
+
     /// Takes all looks that are due at `now`. While Kong gets a rest, only those at files.
     pub fn take_due(&mut self, now: Instant) -> Due {
         let ask_kong = self.breaker.open_until.is_none_or(|until| until <= now);
@@ -116,7 +127,9 @@ impl Schedule {
                 looks.insert(name, trigger);
             }
         }
-        Due { looks, ask_kong }
+        let is_due = |_: &BindingName, at: &mut Instant| *at <= now;
+        let proofs = self.proofs.extract_if(.., is_due).map(|(name, _)| name).collect();
+        Due { looks, ask_kong, proofs }
     }
 
     /// When the next look is due.
@@ -124,7 +137,8 @@ impl Schedule {
     pub fn next(&self) -> Option<Instant> {
         let timed = self.timed.values().map(|(at, _)| *at).min();
         let timed = timed.map(|at| self.breaker.open_until.map_or(at, |until| at.max(until)));
-        self.files.values().map(|(at, _)| *at).chain(timed).min()
+        let proofs = self.proofs.values().copied().min();
+        self.files.values().map(|(at, _)| *at).chain(timed).chain(proofs).min()
     }
 
     /// A pass ended in which Kong answered at least once, or never although it was asked.
@@ -172,6 +186,7 @@ impl Schedule {
         self.files.remove(binding);
         self.first_events.remove(binding);
         self.timed.remove(binding);
+        self.proofs.remove(binding);
         self.attempts.remove(binding);
     }
 
@@ -296,6 +311,22 @@ mod tests {
         assert_eq!(looks(&schedule.take_due(start)), [("a", Trigger::Files)]);
         assert_eq!(schedule.next(), Some(start + FIRST_BACKOFF));
         schedule.concluded(&name("a"));
+        assert_eq!(schedule.next(), None);
+    }
+
+    #[test]
+    fn handshakes_are_made_at_the_time_that_was_set_last_even_while_kong_rests() {
+        let start = Instant::now();
+        let mut schedule = Schedule::default();
+        schedule.pass_ended(false, start, Some(s(60)), 0.0);
+        schedule.prove(&name("a"), start + s(1));
+        schedule.prove(&name("a"), start + s(2));
+        schedule.prove(&name("b"), start + s(3));
+        schedule.concluded(&name("a"));
+        assert_eq!(schedule.next(), Some(start + s(2)));
+        assert_eq!(schedule.take_due(start + s(1)).proofs, []);
+        assert_eq!(schedule.take_due(start + s(2)).proofs, [name("a")]);
+        schedule.forget(&name("b"));
         assert_eq!(schedule.next(), None);
     }
 

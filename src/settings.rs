@@ -1,7 +1,8 @@
 //! Every setting, as a type that cannot be wrong; the only reader of the environment.
 //!
 //! `CERT_RELOADER__ADMIN__URL` and the file's `admin.url` are one setting, and the environment wins.
-//! Empty means not set, but for `ADMIN__URL`, where it means that there is no Admin API.
+//! Empty means not set, but for `ADMIN__URL` and `PROXY__ADDRESS`, where it means that there is no
+//! Admin API, and no proof.
 //!
 //! ```text
 //! environment ┐
@@ -27,6 +28,7 @@ mod certificate;
 mod environment;
 mod file;
 mod mistake;
+mod proxy;
 mod reader;
 mod secret;
 mod spelling;
@@ -37,6 +39,7 @@ pub(crate) use admin::TAKEN_HEADERS;
 pub use admin::{Admin, AdminMode, AdminUrl, AdminUrlError, ClientFiles, Credential};
 pub use certificate::{CertificateSettings, RenewBy};
 pub use mistake::{Fault, Mistake, Mistakes};
+pub use proxy::{HostPort, Proxy, ProxyAddress, ProxyProtocol};
 pub use secret::{Secret, SecretError};
 pub use table::{SETTINGS, Setting};
 
@@ -48,6 +51,8 @@ use tree::Tree;
 pub struct Settings {
     /// Kong's Admin API.
     pub admin: Admin,
+    /// Kong's proxy port, where handshakes prove what it serves.
+    pub proxy: Proxy,
     /// The group of replicas that we belong to.
     pub instance: Instance,
     /// Where certificates are looked for.
@@ -104,6 +109,7 @@ impl Settings {
         let default = Self::default();
         Self {
             admin: Admin::read(reader),
+            proxy: Proxy::read(reader),
             instance: reader.text("instance", Instance::from_str).unwrap_or(default.instance),
             certs_dir: absolute(reader.path("certs_dir").unwrap_or(default.certs_dir)),
             certificates: CertificateSettings::read_all(reader),
@@ -142,6 +148,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             admin: Admin::default(),
+            proxy: Proxy::default(),
             instance: Instance::default(),
             certs_dir: PathBuf::from("/etc/kong-certs"),
             certificates: BTreeMap::new(),
@@ -290,6 +297,9 @@ mod tests {
             let value = match (name.as_str(), setting.default) {
                 ("CONFIG", _) => file.path().to_str().unwrap(),
                 ("ADMIN__URL", _) => "http://localhost",
+                ("PROXY__ADDRESS", _) => "localhost:1",
+                ("PROXY__PROTOCOL", _) => "v1",
+                ("PROXY__TIMEOUT", _) => "11s",
                 ("ADMIN__MODE", _) => "database",
                 ("ADMIN__WORKSPACE" | "INSTANCE" | "CERTIFICATES__WEB__TAGS", _) => "other",
                 ("ADMIN__SERVER_NAME" | "CERTIFICATES__WEB__SNIS", _) => "a.example.com",
@@ -352,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_variable_is_not_set_but_for_the_url() {
+    fn an_empty_variable_is_not_set_but_for_the_addresses_of_kong() {
         let file = yaml("debounce: 1s");
         let mut vars = vec![("CONFIG", file.path().to_str().unwrap())];
         vars.extend([("DEBOUNCE", ""), ("ADMIN__TOKEN", ""), ("CERTIFICATES__WEB__SNIS", "")]);
@@ -362,6 +372,7 @@ mod tests {
         assert!(settings.admin.url.is_some());
         assert_eq!(read([("ADMIN__URL", "")]).unwrap().admin.url, None);
         assert_eq!(read_yaml("admin: {url: ''}").unwrap().admin.url, None);
+        assert_eq!(read([("PROXY__ADDRESS", "")]).unwrap().proxy.address, None);
     }
 
     #[test]
@@ -540,7 +551,9 @@ certificates:
             ("LICENSES__KONG__FILE", "/a", "unknown setting"),
             ("RELOAD__FILES__WEB__DIR", "/a", "unknown setting"),
             ("DECLARATIVE__FORCE", "true", "unknown setting"),
-            ("PROXY__ADDRESS", "auto", "unknown setting"),
+            ("PROXY__ADDRESS", "8443", "\"8443\" is no address of a proxy port; write host:port"),
+            ("PROXY__PROTOCOL", "v2", "\"v2\" is none of auto, none, v1"),
+            ("PROXY__TIMEOUT", "2h", "out of range"),
             ("", "a", "unknown setting"),
             ("CONFIG", "/does/not/exist.yaml", "cannot read /does/not/exist.yaml: No such file"),
         ] {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -18,8 +19,9 @@ use crate::clock::{Clock, Timestamp};
 use crate::kong::{Gate, Kong, Wire};
 use crate::metrics::Metrics;
 use crate::names::BindingName;
+use crate::proof::{Evidence, Handshake};
 use crate::quote::Quoted;
-use crate::reconcile::{Again, Conclusion, Passed, Reconciler, Woken};
+use crate::reconcile::{Again, Conclusion, Passed, Prove, Reconciler, Woken};
 use crate::schedule::{Due, Schedule, Trigger};
 use crate::settings::Settings;
 use crate::status::{BindingStatus, KongStatus, Status};
@@ -30,13 +32,18 @@ const LAST_WRITE: Duration = Duration::from_millis(1500);
 /// A longer sleep is cut: the wall clock may be set meanwhile.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60 * 60);
 
+/// There is something to prove.
+const AT_ONCE: Prove = Prove::After(Duration::ZERO);
+
 /// Asks the loop whether it still turns.
 pub type Ping = oneshot::Sender<()>;
 
 /// What the loop works with; each part may be a test's own.
-pub struct Parts<W> {
+pub struct Parts<W, H> {
     /// `None` where no Admin API is configured.
     pub kong: Option<Kong<W>>,
+    /// Handshakes with Kong's proxy port.
+    pub handshake: H,
     /// Kernel watches.
     pub watch: Watch,
     /// What they, or a test, wake us with.
@@ -47,6 +54,8 @@ pub struct Parts<W> {
     pub metrics: Metrics,
     /// What is known is told here.
     pub status: watch::Sender<Arc<Status>>,
+    /// Bindings whose file is pushed though Kong's may be right (`sync --force`).
+    pub forced: BTreeSet<BindingName>,
     /// Questions whether the loop still turns.
     pub pings: mpsc::Receiver<Ping>,
 }
@@ -61,21 +70,25 @@ pub fn initial_status(settings: &Settings) -> Arc<Status> {
         ready: false,
         polling: None,
         kong: KongStatus::default(),
+        findings: BTreeSet::new(),
         bindings: BTreeMap::new(),
     })
 }
 
 /// Runs until `shutdown`; a write that is under way then is finished, within 2 s.
-pub async fn run<W: Wire>(
+pub async fn run<W: Wire, H: Handshake>(
     settings: &Settings,
-    parts: Parts<W>,
+    parts: Parts<W, H>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let Parts { kong, watch, mut wakes, clock, metrics, status, mut pings } = parts;
-    let mut reconciler = Reconciler::new(settings, kong, metrics.clone());
+    let Parts { kong, handshake, watch, mut wakes, clock, metrics, status, forced, mut pings } =
+        parts;
+    let mut reconciler = Reconciler::new(settings, kong, metrics.clone(), forced);
     let gate = reconciler.gate();
     let mut sidecar = Sidecar::new(settings, watch, clock, metrics, status);
     let mut shutdown = std::pin::pin!(shutdown);
+    // Handshakes take their time beside everything else.
+    let mut proofs = FuturesUnordered::new();
     sidecar.begin();
     loop {
         // Even if events never cease, others get their turn: probes are answered, and the end comes.
@@ -92,8 +105,14 @@ pub async fn run<W: Wire>(
             reconciler.forget(&gone);
         }
         let due = sidecar.schedule.take_due(Instant::now());
+        let errands = due.proofs.iter().filter_map(|name| reconciler.errand(name));
+        proofs.extend(errands.map(|errand| errand.run(&handshake)));
+        if sidecar.take_look_without_name() {
+            proofs.extend(reconciler.errand_without_name().map(|errand| errand.run(&handshake)));
+        }
         if due.looks.is_empty() {
             tokio::select! {
+                Some(evidence) = proofs.next() => sidecar.proved(&mut reconciler, evidence),
                 Some(wake) = wakes.next() => sidecar.heard([wake]),
                 Some(ping) = pings.recv() => drop(ping.send(()).ok()),
                 () = sleep_until(sidecar.next_deadline()) => {}
@@ -102,17 +121,22 @@ pub async fn run<W: Wire>(
             continue;
         }
         let (woken, ask_kong) = sidecar.woken_by(due);
+        let mut heard = Vec::new();
         let passed = {
             let mut pass = std::pin::pin!(reconciler.pass(woken, sidecar.clock.now(), ask_kong));
             loop {
                 tokio::select! {
                     passed = &mut pass => break passed,
+                    Some(evidence) = proofs.next() => heard.push(evidence),
                     Some(ping) = pings.recv() => drop(ping.send(()).ok()),
                     () = &mut shutdown => return finish(pass, gate.as_deref()).await,
                 }
             }
         };
         sidecar.concluded(&passed, ask_kong, reconciler.kong_status());
+        for evidence in heard {
+            sidecar.proved(&mut reconciler, evidence);
+        }
     }
 }
 
@@ -137,6 +161,7 @@ struct Sidecar<'a> {
     status: watch::Sender<Arc<Status>>,
     next_poll: Instant,
     next_resync: Instant,
+    looks_without_name: bool,
     ready_by: Option<Instant>,
 }
 
@@ -194,6 +219,7 @@ impl<'a> Sidecar<'a> {
             status,
             next_poll: started + settings.poll_interval,
             next_resync: started + resync_in(settings.resync_interval),
+            looks_without_name: false,
             ready_by: (!settings.ready.strict).then(|| started + settings.ready.timeout),
         }
     }
@@ -329,6 +355,7 @@ impl<'a> Sidecar<'a> {
             for binding in self.bindings.iter() {
                 self.schedule.at(&binding.name, now, Trigger::Resync);
             }
+            self.looks_without_name = true;
         }
         if self.ready_by.is_some_and(|by| by <= now) {
             self.ready_by = None;
@@ -386,18 +413,62 @@ impl<'a> Sidecar<'a> {
         for name in &passed.disturbed {
             self.schedule.at(name, now, Trigger::Timer);
         }
+        // What is renewed for its names may have to be renewed for clients without one.
+        self.looks_without_name |=
+            conclusions.iter().any(|conclusion| conclusion.prove == Some(AT_ONCE));
         self.publish(Some(kong), conclusions);
+    }
+
+    fn take_look_without_name(&mut self) -> bool {
+        std::mem::take(&mut self.looks_without_name)
+    }
+
+    /// Handshakes were made.
+    fn proved<W: Wire>(&mut self, reconciler: &mut Reconciler<W>, evidence: Evidence) {
+        let concerned = reconciler.hear(evidence, self.clock.now());
+        if let Some(conclusion) = &concerned {
+            self.plan_proof(conclusion);
+            if conclusion.again == Some(Again::AtOnce) {
+                self.schedule.at(&conclusion.name, Instant::now(), Trigger::Proof);
+            }
+        }
+        let findings = reconciler.findings();
+        for finding in findings.difference(&self.status.borrow().findings) {
+            warn!(detail = %finding, "clients without SNI get an older certificate");
+        }
+        self.status.send_if_modified(|status| {
+            let is_new = status.findings != findings;
+            if is_new {
+                Arc::make_mut(status).findings = findings;
+            }
+            is_new
+        });
+        self.publish(None, concerned.as_slice());
+    }
+
+    fn plan_proof(&mut self, conclusion: &Conclusion) {
+        let now = Instant::now();
+        match conclusion.prove {
+            Some(Prove::After(wait)) => self.schedule.prove(&conclusion.name, now + wait),
+            Some(Prove::WithinResync) => {
+                let wait = self.settings.resync_interval.mul_f64(0.5 + fastrand::f64() / 2.0);
+                self.schedule.prove(&conclusion.name, now + wait);
+            }
+            None => {}
+        }
     }
 
     fn plan_next(&mut self, conclusion: &Conclusion, now: Instant, jitter: f64) {
         let name = &conclusion.name;
         self.schedule.concluded(name);
+        self.plan_proof(conclusion);
         match conclusion.again {
             Some(Again::Retry { not_before }) => {
                 self.schedule.retry(name, now, not_before, jitter);
                 return;
             }
             Some(Again::After(wait)) => self.schedule.at(name, now + wait, Trigger::Timer),
+            Some(Again::AtOnce) => self.schedule.at(name, now, Trigger::Proof),
             Some(Again::At(time)) => {
                 // The whole second is reached a little after it was counted down to.
                 let wait = self.clock.now().until(time) + Duration::from_millis(50);

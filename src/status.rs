@@ -6,9 +6,10 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use crate::bundle::{self, Facts};
+use crate::bundle::{self, Facts, ServedChain};
 use crate::clock::Timestamp;
 use crate::names::BindingName;
+use crate::quote::Quoted;
 use crate::volume;
 
 /// Everything that is shown at `/status`, and what the gauges of `/metrics` are read from.
@@ -26,6 +27,8 @@ pub struct Status {
     pub polling: Option<String>,
     /// The Kong beside us.
     pub kong: KongStatus,
+    /// What is wrong around the bindings, in plain words with the mend.
+    pub findings: BTreeSet<String>,
     /// Each binding, by name.
     pub bindings: BTreeMap<BindingName, BindingStatus>,
 }
@@ -37,6 +40,10 @@ pub struct KongStatus {
     pub mode: Option<&'static str>,
     /// Its version, if it tells.
     pub version: Option<String>,
+    /// The port whose handshakes prove what is served.
+    pub proxy: Option<String>,
+    /// Why none are made.
+    pub unproven: Option<String>,
 }
 
 /// One binding.
@@ -58,9 +65,15 @@ pub struct BindingStatus {
     pub file: Option<Shown>,
     /// What Kong holds.
     pub kong: Option<Shown>,
+    /// What a handshake got when it was last asked.
+    pub served: Option<Shown>,
     /// What is odd, although Kong serves it.
     pub warnings: Vec<String>,
-    /// When file and Kong were last seen to agree.
+    /// Handshakes are under way that will show what is served.
+    #[serde(skip)]
+    pub is_asking: bool,
+    /// When Kong was last seen to serve what the file holds; where no handshakes are made, to hold
+    /// it.
     pub last_success: Option<Timestamp>,
     /// When the file should have been renewed (`RENEW_BY`).
     pub renew_at: Option<Timestamp>,
@@ -79,7 +92,9 @@ impl BindingStatus {
             object: None,
             file: None,
             kong: None,
+            served: None,
             warnings: Vec::new(),
+            is_asking: false,
             last_success: None,
             renew_at: None,
         }
@@ -155,13 +170,28 @@ impl From<&Facts> for Shown {
             leaf_sha256: facts.leaves.iter().map(ToString::to_string).collect(),
             not_before: facts.validity.not_before,
             not_after: facts.validity.not_after,
-            names: facts
-                .names
-                .iter()
-                .map(|name| crate::quote::Quoted::new(name).to_string())
-                .collect(),
+            names: quoted(&facts.names),
         }
     }
+}
+
+impl Shown {
+    /// What a handshake showed, if it can be read.
+    #[must_use]
+    pub fn served(chain: &ServedChain) -> Option<Self> {
+        let validity = chain.validity?;
+        Some(Self {
+            fingerprint: chain.fingerprint.to_string(),
+            leaf_sha256: vec![chain.leaf.to_string()],
+            not_before: validity.not_before,
+            not_after: validity.not_after,
+            names: quoted(&chain.names),
+        })
+    }
+}
+
+fn quoted(names: &BTreeSet<String>) -> BTreeSet<String> {
+    names.iter().map(|name| Quoted::new(name).to_string()).collect()
 }
 
 /// Where a binding stands.
@@ -257,6 +287,8 @@ pub enum Reason {
     Changing,
     /// `pending`: other writers were faster each time.
     Conflict,
+    /// `pending`: Kong holds it, and no handshake has shown it yet.
+    Proving,
     /// `not_yet_valid`: the certificate begins later.
     NotBefore,
     /// `invalid`: the files cannot be read.
@@ -281,6 +313,14 @@ pub enum Reason {
     NotKong,
     /// `unreachable`: no such path to write to.
     NoSuchPath,
+    /// `unreachable`: Kong does not reach its database.
+    NoDatabase,
+    /// `not_served`: handshakes show another certificate.
+    OtherCertificate,
+    /// `not_served`: handshakes show what clients without a server name get.
+    DefaultCertificate,
+    /// `not_served`: handshakes show none; see [`crate::proof::Unseen`].
+    Unseen(&'static str),
     /// `unsupported`: no Admin API is configured.
     NoAdminApi,
     /// `unsupported`: this version does not feed a DB-less Kong.
@@ -296,10 +336,11 @@ impl Reason {
             Self::DryRun => "dry_run",
             Self::Changing => "changing",
             Self::Conflict => "conflict",
+            Self::Proving => "proving",
             Self::NotBefore => "not_before",
             Self::File(reason) => reason.as_str(),
             Self::Bundle(reason) => reason.as_str(),
-            Self::Held(reason) | Self::Refusal(reason) => reason,
+            Self::Held(reason) | Self::Refusal(reason) | Self::Unseen(reason) => reason,
             Self::ByKong => "by_kong",
             Self::Contested => "contested",
             Self::Credentials => "credentials",
@@ -307,6 +348,9 @@ impl Reason {
             Self::NoAnswer => "no_answer",
             Self::NotKong => "not_kong",
             Self::NoSuchPath => "no_such_path",
+            Self::NoDatabase => "no_database",
+            Self::OtherCertificate => "other_certificate",
+            Self::DefaultCertificate => "default_certificate",
             Self::NoAdminApi => "no_admin_api",
             Self::Dbless => "dbless",
         }

@@ -12,6 +12,7 @@ use kong_cert_reloader::decide::Wait;
 use kong_cert_reloader::desired::Refusal;
 use kong_cert_reloader::metrics::{Metrics, PushOutcome};
 use kong_cert_reloader::names::BindingName;
+use kong_cert_reloader::proof::Unseen;
 use kong_cert_reloader::quote::Quoted;
 use kong_cert_reloader::schedule::Trigger;
 use kong_cert_reloader::settings::{SETTINGS, Settings};
@@ -102,6 +103,7 @@ fn reasons(state: &str) -> Vec<Reason> {
         Wait::KongNewer { overdue: false },
         Wait::RollbackPossible { remaining: Duration::ZERO },
         Wait::FileTemporary,
+        Wait::Flapping { remaining: Duration::ZERO },
     ];
     let (id, tag) = (Uuid::nil(), Quoted::new(""));
     let refusals = [
@@ -115,7 +117,13 @@ fn reasons(state: &str) -> Vec<Reason> {
         Refusal::AltKeyType { id },
     ];
     match state {
-        "pending" => vec![Reason::Starting, Reason::Changing, Reason::DryRun, Reason::Conflict],
+        "pending" => vec![
+            Reason::Starting,
+            Reason::Changing,
+            Reason::DryRun,
+            Reason::Conflict,
+            Reason::Proving,
+        ],
         "not_yet_valid" => vec![Reason::NotBefore],
         "held" => waits.iter().map(|wait| Reason::Held(wait.as_str())).collect(),
         "invalid" => {
@@ -126,7 +134,16 @@ fn reasons(state: &str) -> Vec<Reason> {
             .chain(refusals.iter().map(|refusal| Reason::Refusal(refusal.as_str())))
             .collect(),
         "unauthorized" => vec![Reason::Credentials, Reason::CredentialsUnusable],
-        "unreachable" => vec![Reason::NoAnswer, Reason::NotKong, Reason::NoSuchPath],
+        "unreachable" => {
+            vec![Reason::NoAnswer, Reason::NotKong, Reason::NoSuchPath, Reason::NoDatabase]
+        }
+        "not_served" => [Reason::OtherCertificate, Reason::DefaultCertificate]
+            .into_iter()
+            .chain(
+                [Unseen::Silent, Unseen::NoTls, Unseen::NoKey]
+                    .map(|unseen| Reason::Unseen(unseen.as_str())),
+            )
+            .collect(),
         "unsupported" => vec![Reason::NoAdminApi, Reason::Dbless],
         _ => Vec::new(),
     }
@@ -203,6 +220,7 @@ fn exposition() -> String {
     metrics.reconcile(Trigger::Start.as_str());
     metrics.generation(&name);
     metrics.contested(&name);
+    metrics.proof("served");
     metrics.propagated(Duration::ZERO);
     metrics.admin_request("GET", None, Duration::ZERO);
     let (_, seen) = watch::channel(Arc::new(status));

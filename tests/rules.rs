@@ -9,6 +9,7 @@
 #[path = "schedule/kong.rs"]
 mod kong;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
@@ -154,7 +155,7 @@ impl World {
         let kong = KongInProcess::new();
         let wire = Kong::new(kong.clone(), &settings.admin, Metrics::default());
         Self {
-            reconciler: Reconciler::new(&settings, Some(wire), Metrics::default()),
+            reconciler: Reconciler::new(&settings, Some(wire), Metrics::default(), BTreeSet::new()),
             volume: SecretVolume::mount(certs_dir.join("web")),
             kong,
             bindings,

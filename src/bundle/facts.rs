@@ -32,6 +32,8 @@ impl Validity {
 pub struct Facts {
     /// The identity of the chain or chains.
     pub fingerprint: Fingerprint,
+    /// The identity of each chain alone, main first: what a handshake shows is one of them.
+    pub chains: Vec<Fingerprint>,
     /// Each leaf's own digest, main first.
     pub leaves: Vec<LeafDigest>,
     /// The `dNSName`s of all leaves, ASCII lower-case, without a trailing dot, otherwise as written.
@@ -55,6 +57,7 @@ impl Facts {
         let leaves = || chains.iter().map(|chain| chain.leaf());
         Self {
             fingerprint: Fingerprint::of(&chains),
+            chains: chains.iter().map(|chain| Fingerprint::of(&[chain])).collect(),
             leaves: leaves().map(|leaf| LeafDigest::of(leaf.der())).collect(),
             names: leaves().flat_map(|leaf| leaf.names.clone()).collect(),
             validity: leaves().map(|leaf| leaf.validity).fold(main.leaf().validity, Validity::both),

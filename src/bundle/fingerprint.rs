@@ -4,6 +4,7 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
+use super::certificate::Certificate;
 use super::chain::Chain;
 
 /// Identity of the chain or chains: SHA-256 over the DER of every certificate, each after its
@@ -24,18 +25,23 @@ impl Fingerprint {
             if position > 0 {
                 hash.update(NEXT_CHAIN.to_be_bytes());
             }
-            for certificate in chain.certificates() {
-                hash.update((certificate.der().len() as u64).to_be_bytes());
-                hash.update(certificate.der());
-            }
+            add_chain(&mut hash, chain.certificates().iter().map(Certificate::der));
         }
         Self(hash.finalize().into())
     }
 
-    /// The first 12 hex digits: enough to tell generations apart in a log line.
-    #[must_use]
-    pub fn short(&self) -> String {
-        hex::encode(&self.0[..6])
+    /// Of one chain, in DER.
+    pub(super) fn of_ders<'a>(ders: impl Iterator<Item = &'a [u8]>) -> Self {
+        let mut hash = Sha256::new();
+        add_chain(&mut hash, ders);
+        Self(hash.finalize().into())
+    }
+}
+
+fn add_chain<'a>(hash: &mut Sha256, ders: impl Iterator<Item = &'a [u8]>) {
+    for der in ders {
+        hash.update((der.len() as u64).to_be_bytes());
+        hash.update(der);
     }
 }
 
@@ -111,7 +117,6 @@ mod tests {
         let fingerprint = Fingerprint([0xab; 32]);
         assert_eq!(fingerprint.to_string(), "ab".repeat(32));
         assert_eq!(format!("{fingerprint:?}"), "ab".repeat(32));
-        assert_eq!(fingerprint.short(), "ab".repeat(6));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `run`: the sidecar, from its settings to its end.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use crate::clock::Clock;
 use crate::http::{self, Pages};
 use crate::kong::{AdminClient, Kong};
 use crate::metrics::Metrics;
+use crate::proof::ProxyClient;
 use crate::settings::Settings;
 use crate::sidecar::{self, Parts};
 use crate::watch::{Wakes, Watch, kernel};
@@ -76,7 +78,10 @@ async fn live(settings: &Settings, listener: TcpListener, clock: Arc<dyn Clock>)
         Kong::new(AdminClient::new(&settings.admin, url), &settings.admin, metrics.clone())
     });
     let watch = Watch::new(kernel(), waker);
-    let parts = Parts { kong, watch, wakes, clock, metrics, status, pings: pinged };
+    let forced = BTreeSet::new();
+    let handshake = ProxyClient::default();
+    let parts =
+        Parts { kong, handshake, watch, wakes, clock, metrics, status, forced, pings: pinged };
     let shutdown = async move {
         tokio::select! {
             _ = terminate.recv() => info!(signal = "SIGTERM", "stopping"),

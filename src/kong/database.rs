@@ -121,6 +121,25 @@ impl<W: Wire> Kong<W> {
         Ok(held)
     }
 
+    /// Writes an object and some of its names again as they are, so that nodes hear of them that
+    /// missed it: an empty PATCH heals a stale certificate, one with its own certificate a stale
+    /// name (measured).
+    ///
+    /// # Errors
+    ///
+    /// If Kong does not take it, or a name has moved elsewhere meanwhile.
+    pub async fn announce(&self, id: Uuid, names: &BTreeSet<Sni>) -> Result<(), Failure> {
+        let path = self.path(&format!("/certificates/{id}"));
+        let (method, body) = (Method::Patch, Some(Bytes::from_static(b"{}")));
+        let call = Call { method, path, body, limit: OBJECT_LIMIT };
+        let answer = self.ask(call).await.map_err(|failure| gone_meanwhile(failure, method))?;
+        let held = object(&answer)?;
+        for sni in names.iter().filter(|sni| held.snis.contains(sni.as_ref())) {
+            self.move_sni(sni, id).await?;
+        }
+        Ok(())
+    }
+
     async fn certificate(&self, id: Uuid) -> Result<Option<HeldCertificate>, Failure> {
         match self.get(&format!("/certificates/{id}")).await? {
             Some(answer) => object(&answer).map(Some),

@@ -53,10 +53,29 @@ impl Ledger {
         };
         self.remember(name, &decided, held.as_ref(), facts, now);
         match outcome {
-            Outcome::Unwritten => self.unwritten(name, decided.decision, facts, now),
-            Outcome::DryRun => {
-                let verdict = Verdict::of_dry_run(decided.decision);
-                self.stand(name, verdict, None, Some(true), now)
+            Outcome::Unwritten if decided.decision == Decision::InSync => {
+                self.in_sync(name, held.as_ref(), facts, now)
+            }
+            Outcome::Unwritten | Outcome::DryRun => {
+                let prove = self.observe(
+                    name,
+                    held.as_ref().and_then(|held| {
+                        Some((held, desired::held_facts(&decided.desired, held).as_ref().ok()?))
+                    }),
+                    now,
+                );
+                let conclusion = if matches!(outcome, Outcome::DryRun) {
+                    let verdict = Verdict::of_dry_run(decided.decision);
+                    self.stand(name, verdict, None, Some(true), now)
+                } else {
+                    self.unwritten(name, decided.decision, facts, now)
+                };
+                Conclusion { prove, ..conclusion }
+            }
+            Outcome::Announced => self.announced(name, now),
+            Outcome::NoDatabase => {
+                let again = Some(Again::Retry { not_before: None });
+                self.stand(name, Verdict::no_database(), again, Some(true), now)
             }
             Outcome::Written(held) => self.pushed(name, &decided, &held, facts, now),
             Outcome::Unsent(failure) | Outcome::Failed(failure @ Failure::NotSent) => {
@@ -68,6 +87,22 @@ impl Ledger {
         }
     }
 
+    fn in_sync(
+        &mut self,
+        name: &BindingName,
+        held: Option<&HeldCertificate>,
+        facts: &Facts,
+        now: Timestamp,
+    ) -> Conclusion {
+        let memory = self.memory(name, now);
+        // Else another replica pushed it, or a write of ours landed that was not answered.
+        if memory.settled.is_none() {
+            memory.was_settled_before();
+        }
+        memory.settle(facts);
+        self.agreed(name, held, facts, now)
+    }
+
     fn unwritten(
         &mut self,
         name: &BindingName,
@@ -75,16 +110,6 @@ impl Ledger {
         facts: &Facts,
         now: Timestamp,
     ) -> Conclusion {
-        if decision == Decision::InSync {
-            let memory = self.memory(name, now);
-            let is_first = memory.settled.is_none();
-            // Another replica pushed it, or a write of ours landed that was not answered.
-            if let Some(after) = memory.settle(facts, now)
-                && !is_first
-            {
-                self.metrics.propagated(after);
-            }
-        }
         let hold = self.hold;
         let memory = self.memory(name, now);
         let rest = hold.saturating_sub(memory.pair_age());
@@ -170,10 +195,11 @@ impl Ledger {
         let memory = self.memory(name, now);
         memory.pair = None;
         memory.status.kong = Some(Shown::from(facts));
-        if let Some(after) = memory.settle(facts, now) {
-            self.metrics.propagated(after);
+        if !matches!(decided.decision, Decision::Amend) {
+            memory.note_push();
         }
-        self.stand(name, Verdict::IN_SYNC, None, Some(true), now)
+        memory.settle(facts);
+        self.agreed(name, Some(held), facts, now)
     }
 
     fn show_object(
@@ -233,6 +259,6 @@ impl Ledger {
         } else {
             debug!(binding = %name, state = %status.state, "looked at");
         }
-        Conclusion { name: name.clone(), status: status.clone(), again, answered }
+        Conclusion { name: name.clone(), status: status.clone(), again, prove: None, answered }
     }
 }

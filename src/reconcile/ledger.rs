@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::memory::{Memory, Pair};
 use super::plan::{Candidate, Decided, Plan, Planned};
+use super::proving::{Proof, is_about_proof};
 use crate::binding::Binding;
 use crate::bundle::{self, Facts};
 use crate::claims::Claims;
@@ -27,12 +28,18 @@ pub(super) struct Ledger {
     own_tag: String,
     pub(super) hold: Duration,
     pub(super) debounce: Duration,
+    forced: BTreeSet<BindingName>,
+    pub(super) proof: Proof,
     pub(super) claims: Claims,
-    memory: BTreeMap<BindingName, Memory>,
+    pub(super) memory: BTreeMap<BindingName, Memory>,
 }
 
 impl Ledger {
-    pub(super) fn new(settings: &Settings, metrics: Metrics) -> Self {
+    pub(super) fn new(
+        settings: &Settings,
+        metrics: Metrics,
+        forced: BTreeSet<BindingName>,
+    ) -> Self {
         Self {
             metrics,
             instance: settings.instance.clone(),
@@ -40,6 +47,8 @@ impl Ledger {
             own_tag: desired::own_tag(&settings.instance),
             hold: settings.hold,
             debounce: settings.debounce,
+            forced,
+            proof: Proof::new(!settings.dry_run),
             claims: Claims::default(),
             memory: BTreeMap::new(),
         }
@@ -79,7 +88,17 @@ impl Ledger {
             Ok(snapshot) => self.decide(&candidate, &snapshot, now),
             Err(failure) => (Plan::Unread(failure), None),
         };
-        Planned { candidate, held, plan, is_fresh }
+        let announce = match &plan {
+            Plan::Decided(decided) if decided.decision == Decision::InSync => {
+                let memory = self.memory.get(&candidate.binding.name);
+                let memory = memory.filter(|memory| is_about_proof(&memory.status));
+                let proving = memory.and_then(|memory| memory.proving.as_ref());
+                let bundle = candidate.bundle.facts().fingerprint;
+                proving.map(|proving| proving.to_announce(bundle)).unwrap_or_default()
+            }
+            _ => BTreeSet::new(),
+        };
+        Planned { candidate, held, plan, is_fresh, announce }
     }
 
     fn decide(
@@ -105,6 +124,7 @@ impl Ledger {
         };
         let held = snapshot.certificate(desired.id).cloned();
         let held_facts = held.as_ref().map(|held| desired::held_facts(&desired, held));
+        let (pushes, since_push) = memory.map(Memory::pushes).unwrap_or_default();
         let decision = decide(&Situation {
             now,
             file: Some(facts),
@@ -117,6 +137,9 @@ impl Ledger {
                 .unwrap_or_default(),
             hold: self.hold,
             reverts: memory.map_or(0, Memory::reverts),
+            pushes,
+            since_push,
+            forced: self.forced.contains(name),
         });
         let refused = memory.and_then(|memory| memory.refused.as_ref());
         if decision.writes()

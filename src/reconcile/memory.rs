@@ -9,11 +9,12 @@ use uuid::Uuid;
 
 use crate::bundle::{Facts, Fingerprint, Reason};
 use crate::clock::Timestamp;
-use crate::decide::REVERT_WINDOW;
+use crate::decide::{FLAP_WINDOW, REVERT_WINDOW};
 use crate::desired::Owner;
 use crate::held::{HeldCertificate, Snapshot};
 use crate::kong::Failure;
 use crate::names::Sni;
+use crate::reconcile::proving::Proving;
 use crate::status::{BindingStatus, State};
 use crate::volume::Identity;
 
@@ -43,10 +44,14 @@ pub(super) struct Memory {
     /// Names that were left to others.
     pub(super) left: BTreeMap<Sni, Owner>,
     reverts: VecDeque<Instant>,
+    /// When we wrote a bundle lately, the last one at the back.
+    pushes: VecDeque<Instant>,
     /// A revert was counted, and is not repaired yet.
     pub(super) repairing: bool,
     /// What Kong refused: not sent again until file or held changes.
     pub(super) refused: Option<(Fingerprint, Option<HeldCertificate>, Failure)>,
+    /// What handshakes should show.
+    pub(super) proving: Option<Proving>,
 }
 
 impl Memory {
@@ -62,8 +67,10 @@ impl Memory {
             pair: None,
             left: BTreeMap::new(),
             reverts: VecDeque::new(),
+            pushes: VecDeque::new(),
             repairing: false,
             refused: None,
+            proving: None,
         }
     }
 
@@ -143,8 +150,20 @@ impl Memory {
         recent + usize::from(!self.repairing)
     }
 
-    /// File and Kong agree on `facts`. Returns for how long they did not, if the bundle was new.
-    pub(super) fn settle(&mut self, facts: &Facts, now: Timestamp) -> Option<Duration> {
+    /// Kong took a bundle of ours.
+    pub(super) fn note_push(&mut self) {
+        self.pushes.retain(|at| at.elapsed() < FLAP_WINDOW);
+        self.pushes.push_back(Instant::now());
+    }
+
+    /// How many pushes count, and how long ago the last one was.
+    pub(super) fn pushes(&self) -> (usize, Duration) {
+        let recent = self.pushes.iter().filter(|at| at.elapsed() < FLAP_WINDOW).count();
+        (recent, self.pushes.back().map(Instant::elapsed).unwrap_or_default())
+    }
+
+    /// File and Kong agree on `facts`.
+    pub(super) fn settle(&mut self, facts: &Facts) {
         if self.settled != Some(facts.fingerprint) {
             self.reverts.clear();
         }
@@ -152,6 +171,16 @@ impl Memory {
         self.sent = None;
         self.repairing = false;
         self.refused = None;
+    }
+
+    /// File and Kong agreed before we looked: that took no time that we know.
+    pub(super) const fn was_settled_before(&mut self) {
+        self.unsettled_since = None;
+    }
+
+    /// The file's bundle is served, as far as that can be known. Returns how long it took, if the
+    /// bundle was new.
+    pub(super) fn land(&mut self, now: Timestamp) -> Option<Duration> {
         self.status.last_success = Some(now);
         self.unsettled_since.take().map(|since| since.elapsed())
     }

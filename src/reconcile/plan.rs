@@ -1,11 +1,14 @@
 //! What is to be done about a binding whose files are servable, and what came of it.
 
+use std::collections::BTreeSet;
+
 use crate::binding::Binding;
 use crate::bundle::{Bundle, Fingerprint};
 use crate::decide::Decision;
 use crate::desired::{Desired, Refusal};
 use crate::held::HeldCertificate;
 use crate::kong::{Failure, Query};
+use crate::names::Sni;
 
 /// A binding whose files are servable.
 pub(super) struct Candidate {
@@ -22,6 +25,8 @@ pub(super) struct Planned {
     pub(super) plan: Plan,
     /// Whether Kong was looked at for this candidate alone, just now.
     pub(super) is_fresh: bool,
+    /// Names for which Kong goes on serving something else: the nodes are to be told again.
+    pub(super) announce: BTreeSet<Sni>,
 }
 
 pub(super) enum Plan {
@@ -51,6 +56,10 @@ pub(super) enum Outcome {
     DryRun,
     /// Kong holds it now.
     Written(Box<HeldCertificate>),
+    /// What Kong holds was announced to its nodes.
+    Announced,
+    /// It was not, because Kong does not reach its database.
+    NoDatabase,
     /// It was not answered, or refused.
     Failed(Failure),
     /// Nothing was sent, because Kong could not be looked at again.

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::bundle::{Facts, Reason as BundleReason};
 use crate::clock::Timestamp;
-use crate::decide::{Decision, REVERTS, Wait};
+use crate::decide::{Decision, FLAP_PAUSE, REVERTS, Wait};
 use crate::desired::Desired;
 use crate::kong::Failure;
 use crate::names::BindingName;
@@ -24,6 +24,18 @@ impl Verdict {
 
     pub(super) fn new(state: State, reason: Reason, message: impl Into<String>) -> Self {
         Self { state, reason: Some(reason), message: Some(message.into()) }
+    }
+
+    /// Kong holds it, and was not seen to serve it yet.
+    pub(super) fn proving() -> Self {
+        let message = "kong holds it; no handshake has shown it yet";
+        Self::new(State::Pending, Reason::Proving, message)
+    }
+
+    /// Names that Kong has not cached get its default certificate now.
+    pub(super) fn no_database() -> Self {
+        let message = "kong does not reach its database, and serves what it has cached; mend the database, or the way to it";
+        Self::new(State::Unreachable, Reason::NoDatabase, message)
     }
 
     pub(super) fn not_yet_valid(from: Timestamp) -> Self {
@@ -62,6 +74,10 @@ impl Verdict {
             Wait::FileTemporary => (
                 "the file holds cert-manager's temporary certificate, kong a real one; it waits for the issuer".to_owned(),
                 None,
+            ),
+            Wait::Flapping { remaining } => (
+                format!("the files change again and again, and are pushed every {} s until they rest; look for two writers of the Secret", FLAP_PAUSE.as_secs()),
+                Some(Again::After(remaining)),
             ),
             Wait::KongNewer { overdue: false } => (
                 "kong's certificate is newer than the file; this node's volume will follow".to_owned(),
@@ -160,6 +176,9 @@ pub(super) fn tell(name: &BindingName, status: &BindingStatus) {
     match state {
         State::InSync => info!(binding = %name, "in sync"),
         State::Held => info!(binding = %name, reason, detail, "held"),
+        State::Pending if status.reason == Some(Reason::Proving) => {
+            debug!(binding = %name, "not seen served yet");
+        }
         State::Pending | State::NotYetValid | State::Unsupported => {
             info!(binding = %name, %state, reason, detail, "not pushed");
         }

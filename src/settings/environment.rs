@@ -11,8 +11,11 @@ use super::tree::Leaves;
 use crate::names::folded;
 use crate::quote::Quoted;
 
+/// What an empty value means something for.
+const KEPT_EMPTY: [&str; 2] = ["admin.url", "proxy.address"];
+
 /// The settings among `vars`, in any case of letters. Empty ones count as not set, but for
-/// `ADMIN__URL`. Variables without our prefix, such as Kubernetes' own for a service
+/// `ADMIN__URL` and `PROXY__ADDRESS`. Variables without our prefix, such as Kubernetes' own for a service
 /// (`CERT_RELOADER_SERVICE_HOST`), are none of ours.
 pub(super) fn leaves(
     vars: impl IntoIterator<Item = (OsString, OsString)>,
@@ -41,7 +44,7 @@ fn add(leaves: &mut Leaves, setting: &Quoted, name: &OsStr, value: OsString) -> 
         return Err(Fault::Group);
     };
     let value = value.into_string().map_err(|_| Fault::NotUtf8)?;
-    if value.is_empty() && path != "admin.url" {
+    if value.is_empty() && !KEPT_EMPTY.contains(&path.as_str()) {
         return Ok(());
     }
     leaves.add(path, setting, ValueKind::String(value))

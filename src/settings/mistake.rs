@@ -99,6 +99,10 @@ pub enum Fault {
     Concurrency(Quoted),
     #[error("\"{0}\" is no address to listen on; write ip:port, such as 0.0.0.0:9797 or [::]:9797")]
     Listen(Quoted),
+    #[error(
+        "\"{0}\" is no address of a proxy port; write host:port, such as 127.0.0.1:8443, or auto"
+    )]
+    ProxyAddress(Quoted),
     #[error("\"{0}\" is no UUID")]
     Id(Quoted),
     #[error("\"{0}\" is no share of a life; take a number above 0 and at most 1, such as 0.75")]

@@ -38,6 +38,9 @@ pub const SETTINGS: &[Setting] = &[
     setting("ADMIN__SERVER_NAME", "", "name expected in the Admin API's certificate, if not the URL's host"),
     setting("ADMIN__INSECURE_SKIP_VERIFY", "false", "take any certificate from the Admin API"),
     setting("ADMIN__ALLOW_INSECURE", "false", "send private keys over plain or unverified connections off this host"),
+    setting("PROXY__ADDRESS", "auto", "Kong's TLS proxy port, host:port, where handshakes prove what is served; auto: ask Kong; empty: no proof"),
+    setting("PROXY__PROTOCOL", "auto", "what that port wants before TLS: auto (ask Kong), none, or v1 of the PROXY protocol"),
+    setting("PROXY__TIMEOUT", "", "how long it may go on serving another certificate; db_update_frequency + db_update_propagation + 3s of Kong where nothing is set"),
     setting("INSTANCE", "default", "one name per group of replicas, part of ids and of the tag"),
     setting("CERTS_DIR", "/etc/kong-certs", "directory whose children hold tls.crt and tls.key"),
     setting("CERTIFICATES__<NAME>__DIR", "", "absolute directory of this certificate"),
@@ -213,7 +216,7 @@ mod tests {
             ("certficates", Spelling::Key, Some("certificates")),
             ("certificates.web.sni", Spelling::Key, Some("certificates.web.snis")),
             ("reload__pid_file", Spelling::Variable, None),
-            ("proxy__timeout", Spelling::Variable, None),
+            ("proxy__timeouts", Spelling::Variable, Some("CERT_RELOADER__PROXY__TIMEOUT")),
             ("ca_certificates__web__id", Spelling::Variable, None),
         ] {
             assert_eq!(

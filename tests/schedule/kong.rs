@@ -5,7 +5,9 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use kong_cert_reloader::bundle::{KeyType, ServedChain};
 use kong_cert_reloader::kong::{Answer, Call, Lost, Wire};
+use kong_cert_reloader::proof::{Handshake, ProxyPort, Unseen};
 use kong_cert_reloader::quote::Quoted;
 use testkit::kong_model::Offers;
 use testkit::{KongModel, Request};
@@ -25,6 +27,8 @@ struct Shared {
     faults: Mutex<Vec<Fault>>,
     calls: Mutex<Vec<Called>>,
     changes: Mutex<Vec<Vec<u8>>>,
+    handshakes: Mutex<Vec<(Duration, Option<String>)>>,
+    unseen: Mutex<Option<Unseen>>,
 }
 
 /// A call as it was made, whether or not it reached Kong.
@@ -38,13 +42,27 @@ pub(crate) struct Called {
 
 impl KongInProcess {
     pub(crate) fn new() -> Self {
+        let mut model = KongModel::new();
+        model.set_proxy_listener("127.0.0.1", 8443);
         Self(Arc::new(Shared {
             began: Instant::now(),
-            model: Mutex::default(),
+            model: Mutex::new(model),
             faults: Mutex::default(),
             calls: Mutex::default(),
             changes: Mutex::default(),
+            handshakes: Mutex::default(),
+            unseen: Mutex::default(),
         }))
+    }
+
+    /// Every handshake: when, and for which name.
+    pub(crate) fn handshakes(&self) -> Vec<(Duration, Option<String>)> {
+        self.0.handshakes.lock().unwrap().clone()
+    }
+
+    /// No handshake shows anything from now on; `None` ends that.
+    pub(crate) fn show_nothing(&self, unseen: Option<Unseen>) {
+        *self.0.unseen.lock().unwrap() = unseen;
     }
 
     /// Since the beginning.
@@ -161,6 +179,32 @@ impl Wire for KongInProcess {
                 Ok(Answer { status, is_json: true, retry_after, body })
             }
         }
+    }
+}
+
+impl Handshake for KongInProcess {
+    async fn chain(
+        &self,
+        _: &ProxyPort,
+        sni: Option<&str>,
+        key_type: Option<KeyType>,
+    ) -> Result<ServedChain, Unseen> {
+        self.0.handshakes.lock().unwrap().push((self.elapsed(), sni.map(str::to_owned)));
+        sleep(ONE_WAY * 2).await;
+        if let Some(unseen) = self.0.unseen.lock().unwrap().clone() {
+            return Err(unseen);
+        }
+        let offers = match key_type {
+            None => Offers::ALL,
+            Some(key_type) => Offers {
+                rsa: key_type == KeyType::Rsa,
+                ecdsa: key_type == KeyType::Ec,
+                ed25519: key_type == KeyType::Ed25519,
+            },
+        };
+        let chain = self.model().chain_for(sni, offers).chain();
+        let chain = chain.ok_or(Unseen::Refused(Quoted::new("internal_error")))?;
+        Ok(ServedChain::of(&chain[0], chain[1..].iter().map(Vec::as_slice)))
     }
 }
 

@@ -1,5 +1,8 @@
 //! Pods whose time is the test's: real files, a Kong in memory, and tokio's paused clock.
 
+#![allow(dead_code, reason = "each test takes what it needs")]
+
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -75,8 +78,20 @@ impl Pod {
         let (stop, stopped) = oneshot::channel();
         let watch = Watch::new(Box::new(|_| Ok(Box::new(notify::NullWatcher))), waker.clone());
         let exposition = metrics.exposition(status.clone(), Arc::clone(&clock) as Arc<_>);
+        let handshake = kong.clone();
         let kong = Some(Kong::new(kong.clone(), &settings.admin, metrics.clone()));
-        let parts = Parts { kong, watch, wakes, clock, metrics, status: sender, pings: pinged };
+        let forced = BTreeSet::new();
+        let parts = Parts {
+            kong,
+            handshake,
+            watch,
+            wakes,
+            clock,
+            metrics,
+            status: sender,
+            forced,
+            pings: pinged,
+        };
         let task = tokio::task::spawn_local(async move {
             sidecar::run(&settings, parts, async { drop(stopped.await) }).await;
         });

@@ -1,0 +1,257 @@
+//! The handshake as it is made over a socket.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
+};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::{Handshake, ProxyPort, Unseen};
+use crate::bundle::{KeyType, ServedChain};
+use crate::quote::Quoted;
+use crate::settings::HostPort;
+
+/// Longer than any handshake within a pod or a cluster takes.
+const TIMEOUT: Duration = Duration::from_secs(3);
+/// So many at a time: each costs Kong a signature.
+const AT_A_TIME: usize = 4;
+
+/// Makes handshakes over TCP, a few at a time. Knows no roots: what it is shown is compared, not
+/// trusted.
+#[derive(Debug)]
+pub struct ProxyClient {
+    provider: CryptoProvider,
+    permits: Semaphore,
+}
+
+impl Default for ProxyClient {
+    fn default() -> Self {
+        Self { provider: aws_lc_rs::default_provider(), permits: Semaphore::new(AT_A_TIME) }
+    }
+}
+
+impl Handshake for ProxyClient {
+    async fn chain(
+        &self,
+        port: &ProxyPort,
+        sni: Option<&str>,
+        key_type: Option<KeyType>,
+    ) -> Result<ServedChain, Unseen> {
+        let _permit = self.permits.acquire().await.map_err(|_| Unseen::Silent)?;
+        let witness = Arc::new(Witness::new(&self.provider, key_type));
+        let shaken = timeout(TIMEOUT, shake(port, sni, &witness)).await;
+        match (witness.proven(), shaken) {
+            // What comes after that does not matter: it may want a client certificate.
+            (Some(chain), _) => Ok(chain),
+            (None, Ok(Err(unseen))) => Err(unseen),
+            (None, Ok(Ok(())) | Err(_)) => Err(Unseen::Silent),
+        }
+    }
+}
+
+async fn shake(port: &ProxyPort, sni: Option<&str>, witness: &Arc<Witness>) -> Result<(), Unseen> {
+    let mut stream = connect(&port.at).await.map_err(|error| no_connection(&error))?;
+    // Without a name the client sends none: an address is no server name.
+    let name = match sni {
+        Some(sni) => ServerName::try_from(sni.to_owned()).map_err(|_| Unseen::Unaskable)?,
+        None => ServerName::IpAddress(IpAddr::from(Ipv4Addr::LOCALHOST).into()),
+    };
+    let config = Witness::config(witness).map_err(|error| unseen(&error))?;
+    if port.proxy_protocol {
+        let header = proxy_header(&stream).map_err(|error| no_connection(&error))?;
+        stream.write_all(header.as_bytes()).await.map_err(|_| Unseen::Closed)?;
+    }
+    match TlsConnector::from(Arc::new(config)).connect(name, stream).await {
+        Ok(_) => Ok(()),
+        Err(error) => match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            Some(refused) => Err(unseen(refused)),
+            None => Err(Unseen::Closed),
+        },
+    }
+}
+
+/// `localhost` is never looked up.
+async fn connect(at: &HostPort) -> io::Result<TcpStream> {
+    if at.host.eq_ignore_ascii_case("localhost") {
+        let both: [SocketAddr; 2] =
+            [(Ipv4Addr::LOCALHOST, at.port).into(), (Ipv6Addr::LOCALHOST, at.port).into()];
+        return TcpStream::connect(&both[..]).await;
+    }
+    TcpStream::connect((at.host.as_str(), at.port)).await
+}
+
+/// What comes before TLS in version 1 of the [PROXY protocol].
+///
+/// [PROXY protocol]: https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt
+fn proxy_header(stream: &TcpStream) -> io::Result<String> {
+    let (from, to) = (stream.local_addr()?, stream.peer_addr()?);
+    let family = if from.is_ipv4() { "TCP4" } else { "TCP6" };
+    Ok(format!("PROXY {family} {} {} {} {}\r\n", from.ip(), to.ip(), from.port(), to.port()))
+}
+
+fn no_connection(error: &io::Error) -> Unseen {
+    Unseen::NoConnection(Quoted::new(&error.to_string()))
+}
+
+fn unseen(error: &Error) -> Unseen {
+    match error {
+        Error::InvalidMessage(_) => Unseen::NoTls,
+        Error::AlertReceived(alert) => Unseen::Refused(Quoted::new(&format!("{alert:?}"))),
+        Error::InvalidCertificate(CertificateError::BadSignature) => Unseen::NoKey,
+        other => Unseen::Refused(Quoted::new(&other.to_string())),
+    }
+}
+
+/// Keeps the chain that is shown, once the server has proven that it has the key.
+#[derive(Debug)]
+struct Witness {
+    provider: Arc<CryptoProvider>,
+    schemes: Vec<SignatureScheme>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    chain: Option<ServedChain>,
+    is_signed: bool,
+}
+
+impl Witness {
+    /// Verifies no other signatures than those of `key_type`.
+    fn new(provider: &CryptoProvider, key_type: Option<KeyType>) -> Self {
+        let mut provider = provider.clone();
+        let mut schemes = provider.signature_verification_algorithms.supported_schemes();
+        if let Some(key_type) = key_type {
+            schemes.retain(|scheme| type_of(*scheme) == Some(key_type));
+            provider.cipher_suites.retain(|suite| goes_with(suite.suite(), key_type));
+        }
+        Self { provider: Arc::new(provider), schemes, seen: Mutex::default() }
+    }
+
+    /// One for each handshake: there is no session that could be resumed, and show no certificate.
+    fn config(witness: &Arc<Self>) -> Result<ClientConfig, Error> {
+        Ok(ClientConfig::builder_with_provider(Arc::clone(&witness.provider))
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::clone(witness) as Arc<_>)
+            .with_no_client_auth())
+    }
+
+    fn proven(&self) -> Option<ServedChain> {
+        let mut seen = self.seen();
+        seen.chain.take().filter(|_| seen.is_signed)
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A leaf that the library cannot read is compared all the same.
+    fn note(
+        &self,
+        verified: Result<HandshakeSignatureValid, Error>,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let verified = match verified {
+            Err(Error::InvalidCertificate(error)) if error != CertificateError::BadSignature => {
+                Ok(HandshakeSignatureValid::assertion())
+            }
+            verified => verified,
+        };
+        self.seen().is_signed |= verified.is_ok();
+        verified
+    }
+}
+
+impl ServerCertVerifier for Witness {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let others = others.iter().map(AsRef::as_ref);
+        self.seen().chain = Some(ServedChain::of(leaf, others));
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let known = &self.provider.signature_verification_algorithms;
+        self.note(verify_tls12_signature(message, leaf, signed, known))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let known = &self.provider.signature_verification_algorithms;
+        self.note(verify_tls13_signature(message, leaf, signed, known))
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.schemes.clone()
+    }
+}
+
+fn type_of(scheme: SignatureScheme) -> Option<KeyType> {
+    use SignatureScheme as Scheme;
+    match scheme {
+        Scheme::RSA_PKCS1_SHA256
+        | Scheme::RSA_PKCS1_SHA384
+        | Scheme::RSA_PKCS1_SHA512
+        | Scheme::RSA_PSS_SHA256
+        | Scheme::RSA_PSS_SHA384
+        | Scheme::RSA_PSS_SHA512 => Some(KeyType::Rsa),
+        Scheme::ECDSA_NISTP256_SHA256
+        | Scheme::ECDSA_NISTP384_SHA384
+        | Scheme::ECDSA_NISTP521_SHA512 => Some(KeyType::Ec),
+        Scheme::ED25519 => Some(KeyType::Ed25519),
+        _ => None,
+    }
+}
+
+/// Suites of TLS 1.2 are for one kind of key, those of TLS 1.3 for any.
+fn goes_with(suite: CipherSuite, key_type: KeyType) -> bool {
+    let is_rsa = format!("{suite:?}").contains("_RSA_");
+    let is_ecdsa = format!("{suite:?}").contains("_ECDSA_");
+    match key_type {
+        KeyType::Rsa => !is_ecdsa,
+        // Ed25519 goes with the suites of ECDSA (RFC 8422, section 5.10).
+        KeyType::Ec | KeyType::Ed25519 => !is_rsa,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_type_of_key_is_offered_where_one_is_asked_for() {
+        let provider = aws_lc_rs::default_provider();
+        for key_type in [KeyType::Rsa, KeyType::Ec, KeyType::Ed25519] {
+            let witness = Witness::new(&provider, Some(key_type));
+            assert!(!witness.schemes.is_empty());
+            assert!(witness.schemes.iter().all(|scheme| type_of(*scheme) == Some(key_type)));
+            assert!((1..9).contains(&witness.provider.cipher_suites.len()), "{key_type:?}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! What follows when a handshake does not get the chain that Kong holds: wait, announce it once,
+//! give up. Pure.
+//!
+//! The node that took a write serves it at once; others hear of it within `db_update_frequency` and
+//! `db_update_propagation`. A node that missed the message never hears of it, unless the object is
+//! written again.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The first look again; doubled each time.
+const FIRST_LOOK: Duration = Duration::from_millis(20);
+/// The longest wait between two looks while it may still come.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// Between looks at what was given up.
+const GIVEN_UP: Duration = Duration::from_secs(30);
+
+/// How a round of handshakes ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// Every one got what Kong holds.
+    Served,
+    /// One got another chain.
+    Other,
+    /// One got no chain at all.
+    Nothing,
+}
+
+/// What to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It is proven.
+    Proven,
+    /// It was served before: see whether Kong still holds it, and look again after this long.
+    Doubt(Duration),
+    /// Look again after this long: it may still come.
+    LookAgain(Duration),
+    /// Write the object again as it is, so that the node hears of it.
+    Announce,
+    /// It is not served; look again after this long.
+    GiveUp(Duration),
+}
+
+/// Where the proof of one bundle stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ladder {
+    rung: Rung,
+    since: Instant,
+    looks: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rung {
+    /// It was served when it was last looked at.
+    Proven,
+    /// It may still come.
+    Waiting,
+    /// It is to be announced.
+    Announcing,
+    /// It was announced, and may still come.
+    Announced,
+    GivenUp,
+}
+
+impl Ladder {
+    /// Kong holds it since `now`.
+    #[must_use]
+    pub const fn begin(now: Instant) -> Self {
+        Self { rung: Rung::Waiting, since: now, looks: 0 }
+    }
+
+    /// Whether it is to be announced.
+    #[must_use]
+    pub const fn is_announcing(&self) -> bool {
+        matches!(self.rung, Rung::Announcing)
+    }
+
+    /// Whether it was given up.
+    #[must_use]
+    pub const fn is_given_up(&self) -> bool {
+        matches!(self.rung, Rung::GivenUp)
+    }
+
+    /// It was announced.
+    pub const fn announced(&mut self, now: Instant) {
+        *self = Self { rung: Rung::Announced, since: now, looks: 0 };
+    }
+
+    /// What follows from a round of handshakes. `patience` is how long it may take to be served;
+    /// `may_announce` is false where nothing may be written.
+    pub fn climb(
+        &mut self,
+        finding: Finding,
+        patience: Duration,
+        may_announce: bool,
+        now: Instant,
+    ) -> Step {
+        if finding == Finding::Served {
+            *self = Self { rung: Rung::Proven, since: now, looks: 0 };
+            return Step::Proven;
+        }
+        if self.rung == Rung::Proven {
+            *self = Self::begin(now);
+            return Step::Doubt(FIRST_LOOK.min(patience));
+        }
+        let rest = patience.saturating_sub(now - self.since);
+        match self.rung {
+            Rung::Waiting | Rung::Announced if !rest.is_zero() => {
+                let wait = FIRST_LOOK.saturating_mul(1 << self.looks.min(10)).min(LONGEST_WAIT);
+                self.looks = self.looks.saturating_add(1);
+                Step::LookAgain(wait.min(rest))
+            }
+            // What is not served for want of a listener is not mended by a message to the nodes.
+            Rung::Waiting | Rung::Announcing if finding == Finding::Other && may_announce => {
+                self.rung = Rung::Announcing;
+                Step::Announce
+            }
+            _ => {
+                self.rung = Rung::GivenUp;
+                Step::GiveUp(GIVEN_UP)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(8);
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn looks_become_rarer_and_the_last_is_at_the_end_of_the_patience() {
+        let start = Instant::now();
+        let (mut ladder, mut now, mut waits) = (Ladder::begin(start), start, Vec::new());
+        while let Step::LookAgain(wait) = ladder.climb(Finding::Other, PATIENCE, true, now) {
+            waits.push(wait.as_millis());
+            now += wait;
+        }
+        assert_eq!(waits[..8], [20, 40, 80, 160, 320, 640, 1000, 1000]);
+        assert_eq!(now - start, PATIENCE);
+        assert!(ladder.is_announcing());
+    }
+
+    #[test]
+    fn it_is_announced_once_then_given_up_and_looked_at_all_the_same() {
+        let start = Instant::now();
+        let mut ladder = Ladder::begin(start);
+        let look =
+            |ladder: &mut Ladder, at| ladder.climb(Finding::Other, PATIENCE, true, start + s(at));
+        assert_eq!(look(&mut ladder, 8), Step::Announce);
+        // Kong could not be asked to: it is tried again.
+        assert_eq!(look(&mut ladder, 9), Step::Announce);
+        ladder.announced(start + s(10));
+        assert_eq!(look(&mut ladder, 10), Step::LookAgain(FIRST_LOOK));
+        assert_eq!(look(&mut ladder, 18), Step::GiveUp(GIVEN_UP));
+        assert_eq!(look(&mut ladder, 48), Step::GiveUp(GIVEN_UP));
+        assert!(ladder.is_given_up());
+    }
+
+    #[test]
+    fn what_is_served_begins_anew() {
+        let start = Instant::now();
+        let mut ladder = Ladder::begin(start);
+        ladder.climb(Finding::Nothing, PATIENCE, true, start + s(8));
+        assert!(ladder.is_given_up());
+        let served = ladder.climb(Finding::Served, PATIENCE, true, start + s(9));
+        assert_eq!(served, Step::Proven);
+        let step = ladder.climb(Finding::Other, PATIENCE, true, start + s(300));
+        assert_eq!(step, Step::Doubt(FIRST_LOOK));
+        let step = ladder.climb(Finding::Other, PATIENCE, true, start + s(308));
+        assert_eq!(step, Step::Announce);
+    }
+
+    #[test]
+    fn a_port_that_shows_nothing_is_no_reason_to_announce() {
+        let start = Instant::now();
+        let mut ladder = Ladder::begin(start);
+        let step = ladder.climb(Finding::Nothing, PATIENCE, true, start + s(8));
+        assert_eq!(step, Step::GiveUp(GIVEN_UP));
+    }
+
+    #[test]
+    fn where_nothing_may_be_written_nothing_is_announced() {
+        let start = Instant::now();
+        let mut ladder = Ladder::begin(start);
+        let step = ladder.climb(Finding::Other, Duration::ZERO, false, start);
+        assert_eq!(step, Step::GiveUp(GIVEN_UP));
+    }
+}
