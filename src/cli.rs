@@ -1,73 +1,85 @@
 //! The commands, and their exit codes.
 
+mod arguments;
+mod cells;
+mod check;
+mod completions;
+mod diff;
+mod exit;
+mod found;
 mod logging;
+mod memory;
+mod once;
+mod output;
+mod parts;
 mod probe;
+mod progress;
 mod run;
+mod runtime;
+mod signals;
+mod sync;
+mod table;
 
+use std::fmt::Display;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use clap::{Parser, Subcommand};
+use clap::Parser as _;
 
-use crate::cli::probe::Probe;
+use self::arguments::{Arguments, Command};
 use crate::clock::Clock;
 use crate::settings::Settings;
-
-/// Everything is in place, or was asked to end.
-const OK: u8 = 0;
-/// It did not succeed.
-const FAILED: u8 = 1;
-/// The command line or the settings are wrong.
-const USAGE: u8 = 2;
-
-/// Makes Kong serve what is in mounted certificate files: no restart, no Kubernetes rights.
-///
-/// Settings come from the environment (CERT_RELOADER__…) and from the YAML file that
-/// CERT_RELOADER__CONFIG names; the README lists them.
-#[derive(Debug, Parser)]
-#[command(version, about, long_about, max_term_width = 100)]
-struct Cli {
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Watch and reload until SIGTERM (this is what happens without a command)
-    Run,
-    /// Ask the sidecar beside us for its health: an exec probe that needs no shell
-    Probe {
-        /// What to ask
-        #[arg(value_enum)]
-        probe: Probe,
-    },
-}
 
 /// Does what the command line says. `clock` tells the wall-clock time.
 #[must_use]
 pub fn main(clock: impl Clock + 'static) -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(problem) => {
-            // Help and version go to standard output, misuse to standard error.
-            let _ = problem.print();
-            return ExitCode::from(if problem.use_stderr() { USAGE } else { OK });
-        }
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(problem) => return ExitCode::from(tell_usage(&problem)),
     };
-    let settings = match Settings::load() {
-        Ok(settings) => settings,
+    let command = arguments.command.unwrap_or(Command::Run);
+    if let Command::Completions { shell } = command {
+        return ExitCode::from(completions::print(shell));
+    }
+    let clock: Arc<dyn Clock> = Arc::new(clock);
+    match Settings::load() {
+        Ok(settings) => ExitCode::from(obey(&command, &settings, &clock)),
         Err(mistakes) => {
             complain(&mistakes);
-            return ExitCode::from(USAGE);
+            ExitCode::from(exit::USAGE)
         }
-    };
-    match cli.command.unwrap_or(Command::Run) {
-        Command::Run => run::run(&settings, clock),
-        Command::Probe { probe } => probe::probe(probe, settings.listen),
     }
 }
 
-/// Says on standard error why the command came to nothing.
-#[expect(clippy::print_stderr, reason = "this is the command line")]
-fn complain(problem: &dyn std::fmt::Display) {
-    eprintln!("kong-cert-reloader: {problem}");
+/// Help and version go to standard output, misuse to standard error.
+fn tell_usage(problem: &clap::Error) -> u8 {
+    if !problem.use_stderr() {
+        return output::print(&problem.to_string());
+    }
+    if problem.to_string().contains("-----BEGIN") {
+        complain(&"an argument holds PEM; name the file that it is in");
+    } else {
+        let _ = problem.print();
+    }
+    exit::USAGE
+}
+
+fn obey(command: &Command, settings: &Settings, clock: &Arc<dyn Clock>) -> u8 {
+    logging::start(&logging::for_command(command, settings.log));
+    memory::keep_to_ourselves();
+    match command {
+        Command::Run => run::run(settings, clock),
+        Command::Sync(asked) => sync::sync(settings, asked, clock),
+        Command::Diff(asked) => diff::diff(settings, asked, clock),
+        Command::Check(asked) => check::check(settings, asked, clock.now()),
+        Command::Probe { probe } => probe::probe(*probe, settings.listen),
+        Command::Completions { shell } => completions::print(*shell),
+    }
+}
+
+/// Says on standard error why the command came to nothing, or not to all that was asked for.
+fn complain(problem: &dyn Display) {
+    // Where nobody listens, the exit code has to do.
+    let _ = writeln!(io::stderr(), "kong-cert-reloader: {problem}");
 }

@@ -635,11 +635,65 @@ mod tests {
         assert_eq!(decide(&alone), Decision::Push(Why::NotShared));
     }
 
+    #[test]
+    fn force_pushes_what_would_be_held() {
+        let bundles = bundles();
+        for (file, held, is_settled, reverts, without) in [
+            ("A", "C", false, 0, AHEAD),
+            ("A", "twin", false, 0, wait(300)),
+            ("C", "B", true, 0, wait(300)),
+            ("temporary", "A", false, 0, Decision::Hold(Wait::FileTemporary)),
+            ("B", "A", false, 0, NEWER),
+            ("C", "B", true, REVERTS, Decision::Contested),
+        ] {
+            let waited = if reverts == 0 { Duration::ZERO } else { HOLD };
+            let both = contested(&bundles[file], &bundles[held], reverts, waited);
+            let calm = Situation { settled: both.settled.filter(|_| is_settled), ..both };
+            assert_eq!(decide(&calm), without, "{file} over {held}");
+            let forced = Situation { forced: true, ..calm };
+            assert_eq!(decide(&forced), Decision::Push(Why::Forced), "{file} over {held}");
+        }
+    }
+
+    #[test]
+    fn force_changes_nothing_where_nothing_is_held_back() {
+        let bundles = bundles();
+        let early = Decision::NotYetValid { from: Timestamp(NOW + HOUR) };
+        for (file, kong, expected) in [
+            ("missing", "A", KEEP),
+            ("expired", "A", KEEP),
+            ("expired", NOTHING, KEEP),
+            ("expired", BROKEN, KEEP),
+            ("future", "A", early),
+            ("future", NOTHING, early),
+            ("A", "A", IN_SYNC),
+            ("A", NOTHING, CREATE),
+            ("A", BROKEN, UNSERVABLE),
+            ("A", "expired", UNSERVABLE),
+        ] {
+            for forced in [false, true] {
+                let situation = Situation {
+                    file: bundles.get(file),
+                    held: match kong {
+                        NOTHING => None,
+                        BROKEN => Some(Err(Reason::BadCertificate)),
+                        name => Some(Ok(&bundles[name])),
+                    },
+                    settled: None,
+                    forced,
+                    ..contested(&bundles["A"], &bundles["A"], 0, Duration::ZERO)
+                };
+                assert_eq!(decide(&situation), expected, "{file} over {kong}, {forced}");
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn it_never_writes_what_is_not_servable_nor_when_file_and_kong_agree(
             file in 0..9_usize, held in 0..10_usize, settled in 0..9_usize,
-            waited in 0..700_u64, fields_differ: bool, is_shared: bool, reverts in 0..5_usize,
+            waited in 0..700_u64, fields_differ: bool, is_shared: bool, forced: bool,
+            reverts in 0..5_usize, pushes in 0..7_usize, since_push in 0..20_u64,
             now in (NOW - 50 * HOUR)..(NOW + 50 * HOUR),
         ) {
             let bundles: Vec<Facts> = bundles().into_values().collect();
@@ -654,11 +708,17 @@ mod tests {
                 unchanged_for: Duration::from_secs(waited),
                 hold: HOLD,
                 reverts,
-                pushes: 0,
-            since_push: Duration::ZERO,
-            forced: false,
+                pushes,
+                since_push: Duration::from_secs(since_push),
+                forced,
             };
             let decision = decide(&situation);
+            let is_timely =
+                |file: &&Facts| !file.expired_at(now) && !file.not_yet_valid_at(now);
+            if let Some(file) = situation.file.filter(is_timely).filter(|_| forced) {
+                let agrees = matches!(situation.held, Some(Ok(held)) if held.fingerprint == file.fingerprint);
+                prop_assert_eq!(decision.writes(), !agrees || fields_differ);
+            }
             if decision.writes() {
                 let file = situation.file.expect("something to write");
                 prop_assert!(!file.expired_at(now) && !file.not_yet_valid_at(now));
@@ -666,7 +726,9 @@ mod tests {
                     let agree = held.fingerprint == file.fingerprint;
                     prop_assert_eq!(decision == Decision::Amend, agree);
                     prop_assert!(!agree || fields_differ);
-                    prop_assert!(held.temporary || !file.temporary || agree || held.expired_at(now));
+                    prop_assert!(
+                        forced || held.temporary || !file.temporary || agree || held.expired_at(now)
+                    );
                 }
             }
         }

@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use crate::metrics::{Exposition, OPEN_METRICS, PROMETHEUS};
 use crate::settings::Listen;
 use crate::sidecar::Ping;
-use crate::status::Status;
+use crate::status::{BindingStatus, Status};
 
 /// The port that is listened to unless another is configured.
 pub const DEFAULT_PORT: u16 = 9797;
@@ -148,10 +148,16 @@ impl Pages {
         if status.ready {
             return text(StatusCode::OK, "ready\n");
         }
-        let open = status.bindings.iter().filter(|(_, binding)| !binding.is_concluded());
-        let open: Vec<String> =
-            open.map(|(name, binding)| format!("{name}: {}\n", binding.state)).collect();
-        text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{}", open.concat()))
+        let waits_for = |is_done: fn(&BindingStatus) -> bool| {
+            let open = status.bindings.iter().filter(|(_, binding)| !is_done(binding));
+            open.map(|(name, binding)| format!("{name}: {}\n", binding.state)).collect::<String>()
+        };
+        let mut open = waits_for(BindingStatus::is_concluded);
+        if open.is_empty() {
+            // Strict: a conclusion is not enough.
+            open = waits_for(BindingStatus::is_in_place);
+        }
+        text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready\n{open}"))
     }
 
     fn metrics(&self, request: &Request<Incoming>) -> Page {

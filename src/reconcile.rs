@@ -35,6 +35,8 @@ use crate::status::{BindingStatus, KongStatus, Reason, State};
 
 /// From so many bindings on, Kong is read by pages; and so many are under way at a time.
 const MANY: usize = 32;
+/// What so many came to is told while the others go on.
+const TOLD_TOGETHER: usize = 4 * MANY;
 /// So often is Kong looked at again at once when another writer was faster.
 const CONFLICTS: usize = 3;
 
@@ -144,9 +146,15 @@ impl<W: Wire> Reconciler<W> {
         }
     }
 
-    /// One pass. With `ask_kong` false only the files are looked at. Nothing is concluded about
+    /// One pass; what it finds out is told as it comes, too. With `ask_kong` false only the files are looked at. Nothing is concluded about
     /// bindings whose files are as they were, unless they were to be looked at all the same.
-    pub async fn pass(&mut self, woken: Vec<Woken>, now: Timestamp, ask_kong: bool) -> Passed {
+    pub async fn pass(
+        &mut self,
+        woken: Vec<Woken>,
+        now: Timestamp,
+        ask_kong: bool,
+        mut tell: impl FnMut(&[Conclusion]),
+    ) -> Passed {
         // Each has to know what the others ask for.
         for woken in &woken {
             self.ledger.expect(&woken.binding, now);
@@ -168,12 +176,18 @@ impl<W: Wire> Reconciler<W> {
         let mut written = BTreeSet::new();
         match self.meet(ask_kong).await {
             Ok(()) => {
-                let planned = self.plan(candidates, now).await;
-                for (planned, outcome) in self.apply(planned, now).await {
-                    if let Outcome::Written(held) = &outcome {
-                        written.insert(held.id);
+                let mut planned = self.plan(candidates, now).await;
+                while !planned.is_empty() {
+                    let rest = planned.split_off(planned.len().min(TOLD_TOGETHER));
+                    let before = conclusions.len();
+                    for (planned, outcome) in self.apply(planned, now).await {
+                        if let Outcome::Written(held) = &outcome {
+                            written.insert(held.id);
+                        }
+                        conclusions.push(self.conclude(planned, outcome, now));
                     }
-                    conclusions.push(self.conclude(planned, outcome, now));
+                    tell(&conclusions[before..]);
+                    planned = rest;
                 }
             }
             Err(obstacle) => {

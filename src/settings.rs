@@ -40,6 +40,7 @@ pub use admin::{Admin, AdminMode, AdminUrl, AdminUrlError, ClientFiles, Credenti
 pub use certificate::{CertificateSettings, RenewBy};
 pub use mistake::{Fault, Mistake, Mistakes};
 pub use proxy::{HostPort, Proxy, ProxyAddress, ProxyProtocol};
+pub(crate) use reader::path_of;
 pub use secret::{Secret, SecretError};
 pub use table::{SETTINGS, Setting};
 

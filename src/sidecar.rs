@@ -68,6 +68,7 @@ pub fn initial_status(settings: &Settings) -> Arc<Status> {
         instance: settings.instance.to_string(),
         dry_run: settings.dry_run,
         ready: false,
+        idle: false,
         polling: None,
         kong: KongStatus::default(),
         findings: BTreeSet::new(),
@@ -123,7 +124,10 @@ pub async fn run<W: Wire, H: Handshake>(
         let (woken, ask_kong) = sidecar.woken_by(due);
         let mut heard = Vec::new();
         let passed = {
-            let mut pass = std::pin::pin!(reconciler.pass(woken, sidecar.clock.now(), ask_kong));
+            let now = sidecar.clock.now();
+            let status = sidecar.status.clone();
+            let tell = move |conclusions: &[Conclusion]| tell_meanwhile(&status, conclusions);
+            let mut pass = std::pin::pin!(reconciler.pass(woken, now, ask_kong, tell));
             loop {
                 tokio::select! {
                     passed = &mut pass => break passed,
@@ -483,13 +487,12 @@ impl<'a> Sidecar<'a> {
     fn publish(&mut self, kong: Option<KongStatus>, conclusions: &[Conclusion]) {
         let now = self.clock.now();
         let polling = self.watch.polling().map(|cause| Quoted::new(cause).to_string());
+        let is_idle = self.schedule.next().is_none_or(|at| at > Instant::now());
         let mut is_ready = false;
         self.status.send_modify(|status| {
             // A copy is made only while someone reads the last one.
             let status = Arc::make_mut(status);
-            for conclusion in conclusions {
-                status.bindings.insert(conclusion.name.clone(), conclusion.status.clone());
-            }
+            note(status, conclusions);
             if status.bindings.len() != self.bindings.iter().count() {
                 status.bindings.retain(|name, _| self.bindings.named(name).is_some());
                 for binding in self.bindings.iter() {
@@ -501,6 +504,7 @@ impl<'a> Sidecar<'a> {
                 status.kong = kong;
             }
             status.polling = polling;
+            status.idle = is_idle;
             is_ready = !status.ready && self.is_ready(status);
             status.ready |= is_ready;
         });
@@ -518,6 +522,21 @@ impl<'a> Sidecar<'a> {
             self.ready_by.is_none() || bindings.all(BindingStatus::is_concluded)
         }
     }
+}
+
+/// Tells what a pass has found out so far.
+fn tell_meanwhile(status: &watch::Sender<Arc<Status>>, conclusions: &[Conclusion]) {
+    status.send_modify(|status| {
+        let status = Arc::make_mut(status);
+        note(status, conclusions);
+        status.idle = false;
+    });
+}
+
+fn note(status: &mut Status, conclusions: &[Conclusion]) {
+    let told = conclusions.iter();
+    let told = told.map(|conclusion| (conclusion.name.clone(), conclusion.status.clone()));
+    status.bindings.extend(told);
 }
 
 /// Spread, so that replicas that started together do not all read at once.

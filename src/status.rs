@@ -23,6 +23,9 @@ pub struct Status {
     pub dry_run: bool,
     /// Whether `/readyz` says so.
     pub ready: bool,
+    /// Whether no look follows at once from what is known; not before the first was made.
+    #[serde(skip)]
+    pub idle: bool,
     /// Why changes are found by polling alone, if they are.
     pub polling: Option<String>,
     /// The Kong beside us.

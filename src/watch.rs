@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use notify::event::{AccessKind, AccessMode};
-use notify::{Event, EventKind, RecursiveMode};
+use notify::{Event, EventKind, NullWatcher, RecursiveMode};
 use tokio::sync::mpsc;
 
 /// Wake-ups that wait to be taken; more of them become one that says "everywhere".
@@ -83,7 +83,7 @@ impl Wakes {
     }
 }
 
-/// Makes the kernel's watcher. The program passes [`kernel`], a test one that fails.
+/// Makes the kernel's watcher. The sidecar passes [`kernel`], a test one that fails.
 pub type Make = Box<dyn FnMut(Waker) -> notify::Result<Box<dyn notify::Watcher + Send>> + Send>;
 
 /// A [`Make`] for inotify.
@@ -93,6 +93,12 @@ pub fn kernel() -> Make {
         let watcher = notify::recommended_watcher(move |event| forward(&waker, event))?;
         Ok(Box::new(watcher))
     })
+}
+
+/// A [`Make`] for who looks once: nothing is ever heard.
+#[must_use]
+pub fn deaf() -> Make {
+    Box::new(|_| Ok(Box::new(NullWatcher)))
 }
 
 fn forward(waker: &Waker, event: notify::Result<Event>) {

@@ -248,12 +248,20 @@ fn the_exit_codes_are_those_of_the_readme() {
     let occupant = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = occupant.local_addr().unwrap().to_string();
     let nowhere = ("CERT_RELOADER__LISTEN", "127.0.0.1:0");
-    let cases: [(&[&str], (&str, &str), i32); 8] = [
+    let none = ("CERT_RELOADER__CERTS_DIR", "/does/not/exist");
+    let cases: [(&[&str], (&str, &str), i32); 15] = [
         (&["--version"], nowhere, 0),
         (&["--help"], nowhere, 0),
         (&["probe", "livez"], nowhere, 1),
         (&["probe"], nowhere, 2),
-        (&["sync"], nowhere, 2),
+        (&["sink"], nowhere, 2),
+        (&["sync"], none, 1),
+        (&["diff"], none, 1),
+        (&["check"], none, 1),
+        (&["sync", "--timeout", "2h"], none, 2),
+        (&["diff", "web"], none, 2),
+        (&["completions", "bash"], nowhere, 0),
+        (&["completions", "sh"], nowhere, 2),
         (&["run"], ("CERT_RELOADER__LISTEN", &taken), 1),
         (&["run"], ("CERT_RELOADER__HOLD", "soon"), 2),
         (&["probe", "readyz"], ("CERT_RELOADER__HOLD", "soon"), 2),

@@ -184,7 +184,7 @@ impl World {
         self.bindings.look();
         let binding = self.bindings.iter().next().unwrap().clone();
         let woken = vec![Woken { binding, even_if_unchanged: true }];
-        self.reconciler.pass(woken, Timestamp(NOW), true).await;
+        self.reconciler.pass(woken, Timestamp(NOW), true, |_| {}).await;
     }
 
     async fn play(&mut self, step: &Step) -> Result<(), TestCaseError> {

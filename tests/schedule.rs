@@ -8,6 +8,7 @@ mod log;
 #[path = "schedule/pod.rs"]
 mod pod;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kong_cert_reloader::desired::own_id;
@@ -735,6 +736,28 @@ async fn of_many_bindings_a_restart_reads_pages_and_a_renewal_touches_one() {
     pod.until_in_sync_with(&renewed).await;
     let path = path_of("web");
     assert_eq!(kong.calls_since(from), [format!("GET {path}"), format!("PUT {path}")]);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn of_very_many_bindings_the_first_are_told_while_the_others_go_on() {
+    let pki = Pki::at(START);
+    let kong = KongInProcess::new();
+    let mut pod = Pod::new();
+    for name in 0..400 {
+        pod.publish(&format!("n{name:03}"), &pki.pair(&[&format!("n{name}.test")]));
+    }
+    pod.start(&kong);
+    let reasons = |pod: &Pod| -> BTreeSet<&str> {
+        let bindings = pod.status();
+        let reasons = bindings.bindings.values().map(|binding| binding.reason);
+        reasons.map(|reason| reason.map_or("", |reason| reason.as_str())).collect()
+    };
+    let mut seen = BTreeSet::new();
+    while reasons(&pod) != [""].into() {
+        seen.insert(reasons(&pod));
+        sleep(ms(5)).await;
+    }
+    assert!(seen.contains(&["proving", "starting"].into()), "{seen:?}");
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

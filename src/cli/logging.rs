@@ -10,7 +10,23 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::settings::{Log, LogFormat};
+use super::arguments::Command;
+use crate::settings::{Log, LogFormat, LogLevel};
+
+/// What a command logs: the sidecar as configured, others errors alone unless they are to be verbose.
+pub(super) fn for_command(command: &Command, log: Log) -> Log {
+    let is_verbose = match command {
+        Command::Run => true,
+        Command::Sync(sync) => sync.manner.verbose,
+        Command::Diff(diff) => diff.manner.verbose,
+        Command::Check(_) | Command::Probe { .. } | Command::Completions { .. } => false,
+    };
+    if is_verbose {
+        log
+    } else {
+        Log { level: LogLevel(log.level.0.min(LevelFilter::ERROR)), ..log }
+    }
+}
 
 /// Sends logs to standard error from now on.
 pub(super) fn start(settings: &Log) {

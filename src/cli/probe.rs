@@ -2,17 +2,21 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::{FAILED, OK, complain};
+use super::{complain, exit};
 use crate::http::DEFAULT_PORT;
+use crate::quote::Quoted;
 use crate::settings::Listen;
 
 /// The sidecar shows within 2 s whether it is alive.
 const TIMEOUT: Duration = Duration::from_secs(3);
+/// More of an answer is not read.
+const LONGEST_ANSWER: u64 = 16 * 1024;
+/// So many characters of it are shown.
+const SHOWN: usize = 500;
 
 /// What to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -23,30 +27,30 @@ pub(super) enum Probe {
     Readyz,
 }
 
-/// Exits 0 if the answer is yes, else 1.
-pub(super) fn probe(probe: Probe, listen: Listen) -> ExitCode {
+/// Exits 0 if the answer is yes, else 1; tells what the answer says.
+pub(super) fn probe(probe: Probe, listen: Listen) -> u8 {
     let path = match probe {
         Probe::Livez => "/livez",
         Probe::Readyz => "/readyz",
     };
     let mut result = Err(io::ErrorKind::AddrNotAvailable.into());
     for address in addresses(listen) {
-        result = status_of(address, path);
+        result = ask(address, path);
         if result.is_ok() {
             break;
         }
     }
     match result {
-        Ok(200) => ExitCode::from(OK),
-        Ok(status) => {
-            complain(&format_args!("{path} answers {status}"));
-            ExitCode::from(FAILED)
+        Ok(Answer { status: 200, .. }) => exit::OK,
+        Ok(answer) => {
+            complain(&format_args!("{path} answers {}{}", answer.status, quoted(&answer.body)));
+            exit::FAILED
         }
         Err(problem) => {
             complain(&format_args!(
                 "{path} does not answer; is the sidecar running, with the same LISTEN? {problem}"
             ));
-            ExitCode::from(FAILED)
+            exit::FAILED
         }
     }
 }
@@ -66,13 +70,63 @@ fn addresses(listen: Listen) -> Vec<SocketAddr> {
     }
 }
 
-fn status_of(address: SocketAddr, path: &str) -> io::Result<u16> {
+struct Answer {
+    status: u16,
+    body: String,
+}
+
+fn ask(address: SocketAddr, path: &str) -> io::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: probe\r\nConnection: close\r\n\r\n")?;
-    let mut head = [0; 12];
-    stream.read_exact(&mut head)?;
-    let status = std::str::from_utf8(&head).ok().and_then(|head| head.strip_prefix("HTTP/1.1 "));
-    status.and_then(|status| status.parse().ok()).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    let mut answer = Vec::new();
+    stream.take(LONGEST_ANSWER).read_to_end(&mut answer)?;
+    parse(&String::from_utf8_lossy(&answer)).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+fn parse(answer: &str) -> Option<Answer> {
+    let status = answer.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    Some(Answer { status, body: body.to_owned() })
+}
+
+/// The beginning of an answer, a line each, safe to show.
+fn quoted(body: &str) -> String {
+    if body.contains("-----BEGIN") {
+        return format!("\n  {}", Quoted::new(body));
+    }
+    let shown: String = body.chars().take(SHOWN).collect();
+    let lines = shown.lines().filter(|line| !line.is_empty());
+    lines.map(|line| format!("\n  {}", Quoted::new(line))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+
+    #[test]
+    fn an_answer_is_taken_apart() {
+        let answer = parse("HTTP/1.1 503 Service Unavailable\r\na: b\r\n\r\nnot ready\n").unwrap();
+        assert_eq!((answer.status, answer.body.as_str()), (503, "not ready\n"));
+        for odd in
+            ["", "HTTP/2.0 200 OK", "HTTP/1.1", "HTTP/1.1 2", "HTTP/1.1 abc", "SSH-2.0-OpenSSH"]
+        {
+            assert!(parse(odd).is_none(), "{odd}");
+        }
+    }
+
+    #[test]
+    fn the_beginning_of_an_answer_is_shown_and_nothing_that_moves_the_cursor() {
+        assert_eq!(
+            quoted("not ready\nweb: \u{1b}[2Jpending\n"),
+            "\n  not ready\n  web: \\u{1b}[2Jpending"
+        );
+        assert_eq!(quoted(""), "");
+        assert_eq!(quoted(&"ab\n".repeat(400)).matches("\n  ab").count(), 167);
+        let pem = "a\n-----BEGIN PRIVATE KEY-----\nMII\n";
+        assert!(!quoted(pem).contains("MII") && !quoted(pem).contains("BEGIN"), "{}", quoted(pem));
+    }
 }

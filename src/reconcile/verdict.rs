@@ -117,7 +117,7 @@ impl Verdict {
             Decision::Amend => "its SNIs or tags would be written",
             _ => "it would be replaced",
         };
-        Self::new(State::Pending, Reason::DryRun, format!("{would}; DRY_RUN is set"))
+        Self::new(State::Pending, Reason::DryRun, would)
     }
 
     /// What `status` says already.

@@ -187,7 +187,7 @@ impl<'a> Reader<'a> {
 
 /// Takes a path, which holds no control characters (NUL would end it), and no PEM: paths are shown,
 /// and a key that was put there by mistake must not be.
-pub(super) fn path_of(text: &str) -> Result<PathBuf, Fault> {
+pub(crate) fn path_of(text: &str) -> Result<PathBuf, Fault> {
     if text.chars().any(char::is_control) || text.contains("-----BEGIN") {
         return Err(Fault::Path(Quoted::new(text)));
     }

@@ -1,0 +1,184 @@
+//! `check`: could the files be served, and until when? Kong is not asked.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf, absolute};
+
+use serde::Serialize;
+
+use super::arguments::Check;
+use super::exit::{self, Standing};
+use super::table::{self, Row};
+use super::{cells, complain, found};
+use crate::binding::{Binding, Bindings};
+use crate::bundle::{Bundle, Facts};
+use crate::clock::Timestamp;
+use crate::names::BindingName;
+use crate::quote::Quoted;
+use crate::settings::{Settings, path_of};
+use crate::status::{Reason, Shown};
+
+/// What the files of one binding come to.
+#[derive(Debug, Serialize)]
+struct Checked {
+    name: BindingName,
+    /// Where its certificate lies.
+    cert: String,
+    /// Whether Kong could serve it now.
+    servable: bool,
+    reason: Option<Reason>,
+    message: Option<String>,
+    /// What is in the files, if that can be parsed.
+    file: Option<Shown>,
+    days_left: Option<i64>,
+    key_types: Vec<&'static str>,
+    warnings: Vec<String>,
+}
+
+/// Shows what the files come to: those of the settings, or those in the given directories.
+pub(super) fn check(settings: &Settings, asked: &Check, now: Timestamp) -> u8 {
+    let bindings = if asked.directories.is_empty() {
+        let Some(bindings) = found::bindings_told(settings) else { return exit::USAGE };
+        if bindings.iter().next().is_none() {
+            complain(&found::none_of_the_settings(&settings.certs_dir));
+        }
+        vec![bindings]
+    } else {
+        let Some(directories) = named(&asked.directories) else { return exit::USAGE };
+        directories.iter().map(|directory| beneath(directory)).collect()
+    };
+    let has_empty = bindings.iter().any(|bindings| bindings.iter().next().is_none());
+    let all = bindings.iter().flat_map(Bindings::iter);
+    let checked: Vec<Checked> = all.map(|binding| Checked::of(binding, now)).collect();
+    let shows_files = !asked.directories.is_empty();
+    let output = asked.output.output;
+    let printed = output.print(&checked, |width| report(&checked, shows_files, now, width));
+    let standings = checked.iter().map(Checked::standing);
+    exit::code(standings.chain(has_empty.then_some(Standing::Fails))).max(printed)
+}
+
+/// The directories as absolute paths, or nothing if one of them is none that could be shown; tells
+/// which.
+fn named(directories: &[PathBuf]) -> Option<Vec<PathBuf>> {
+    let paths = directories.iter().map(|directory| {
+        let path = absolute(directory).unwrap_or_else(|_| directory.clone());
+        match path_of(&path.to_string_lossy()) {
+            Ok(_) => Some(path),
+            Err(fault) => {
+                complain(&fault);
+                None
+            }
+        }
+    });
+    paths.collect()
+}
+
+/// What lies there, as if it were `CERTS_DIR`; tells what is odd, and if there is nothing.
+fn beneath(directory: &Path) -> Bindings {
+    let mut bindings = Bindings::new(directory, &BTreeMap::new());
+    for oddity in bindings.look() {
+        complain(&oddity);
+    }
+    if bindings.iter().next().is_none() {
+        let none = found::none_in(directory);
+        complain(&format_args!(
+            "no certificates: {none}; name the directory of one, or the one above"
+        ));
+    }
+    bindings
+}
+
+/// Why a binding cannot be served now.
+struct Flaw {
+    reason: Reason,
+    message: String,
+}
+
+impl Checked {
+    fn of(binding: &Binding, now: Timestamp) -> Self {
+        let (bundle, unusable) = match parse(binding) {
+            Ok(bundle) => (Some(bundle), None),
+            Err(flaw) => (None, Some(flaw)),
+        };
+        let flaw = unusable.or_else(|| untimely(binding, bundle.as_ref()?, now));
+        let facts = bundle.as_ref().map(Bundle::facts);
+        let key_types = |facts: &Facts| facts.key_types.iter().map(|kind| kind.as_str()).collect();
+        let warnings =
+            |facts: &Facts| facts.warnings_at(now).iter().map(ToString::to_string).collect();
+        Self {
+            name: binding.name.clone(),
+            cert: Quoted::new(&binding.cert_path().to_string_lossy()).to_string(),
+            servable: flaw.is_none(),
+            reason: flaw.as_ref().map(|flaw| flaw.reason),
+            message: flaw.map(|flaw| flaw.message),
+            file: facts.map(Shown::from),
+            days_left: facts.map(|facts| cells::days_left(facts.validity.not_after, now)),
+            key_types: facts.map(key_types).unwrap_or_default(),
+            warnings: facts.map(warnings).unwrap_or_default(),
+        }
+    }
+
+    const fn standing(&self) -> Standing {
+        if self.servable { Standing::Fine } else { Standing::Fails }
+    }
+}
+
+fn parse(binding: &Binding) -> Result<Bundle, Flaw> {
+    let generation = binding.source().read().map_err(|unreadable| Flaw {
+        reason: Reason::File(unreadable.reason()),
+        message: with_cause(&unreadable),
+    })?;
+    binding.bundle(&generation).map_err(|invalid| Flaw {
+        reason: Reason::Bundle(invalid.reason()),
+        message: invalid.to_string(),
+    })
+}
+
+/// The time is not within its life.
+fn untimely(binding: &Binding, bundle: &Bundle, now: Timestamp) -> Option<Flaw> {
+    if let Err(expired) = bundle.check_expired(binding.cert_path(), now) {
+        let reason = Reason::Bundle(expired.reason());
+        return Some(Flaw { reason, message: expired.to_string() });
+    }
+    let facts = bundle.facts();
+    facts.not_yet_valid_at(now).then(|| {
+        let from = facts.validity.not_before;
+        let message = format!("the certificate begins at {from}; wait, or check this clock");
+        Flaw { reason: Reason::NotBefore, message }
+    })
+}
+
+fn with_cause(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+fn report(checked: &[Checked], shows_files: bool, now: Timestamp, width: Option<u16>) -> String {
+    let mut head = vec!["NAME", "SERVABLE", "UNTIL", "KEY", "NAMES"];
+    if shows_files {
+        head.push("FILE");
+    }
+    let rows: Vec<Row> = checked.iter().map(|checked| row(checked, shows_files, now)).collect();
+    if rows.is_empty() { String::new() } else { table::table(&head, &rows, width) }
+}
+
+fn row(checked: &Checked, shows_file: bool, now: Timestamp) -> Row {
+    let nothing = || cells::NOTHING.to_owned();
+    let file = checked.file.as_ref();
+    let keys = checked.key_types.join(", ");
+    let mut cells = vec![
+        checked.name.as_ref().to_owned(),
+        if checked.servable { "yes" } else { "no" }.to_owned(),
+        file.map_or_else(nothing, |file| cells::until(file.not_after, now)),
+        if keys.is_empty() { nothing() } else { keys },
+        file.map_or_else(nothing, |file| cells::names(&file.names)),
+    ];
+    if shows_file {
+        cells.push(checked.cert.clone());
+    }
+    let flaw = checked.reason.zip(checked.message.as_ref());
+    let flaw = flaw.map(|(reason, message)| format!("{reason}: {message}"));
+    let warnings = checked.warnings.iter().map(|warning| format!("warning: {warning}"));
+    Row { cells, notes: flaw.into_iter().chain(warnings).collect() }
+}

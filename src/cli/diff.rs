@@ -1,0 +1,211 @@
+//! `diff`: file, Kong and what is served side by side. Nothing is written.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::arguments::Diff;
+use super::exit::{self, Standing};
+use super::once::Once;
+use super::{cells, found, runtime, table};
+use crate::clock::{Clock, Timestamp};
+use crate::names::BindingName;
+use crate::settings::Settings;
+use crate::status::{BindingStatus, Reason, Shown, State, Status};
+
+/// Where nothing is there that a client could be shown.
+const NONE: &str = "nothing that can be served";
+/// Where it was not looked at, or not to the end.
+const UNKNOWN: &str = "not known";
+
+/// Plans a pass, and shows what it would do.
+pub(super) fn diff(settings: &Settings, asked: &Diff, clock: &Arc<dyn Clock>) -> u8 {
+    if found::bindings_told(settings).is_none() {
+        return exit::USAGE;
+    }
+    let settings = for_reading(settings);
+    let once = Once {
+        timeout: asked.timeout,
+        forced: BTreeSet::new(),
+        shows_progress: !asked.manner.verbose,
+    };
+    runtime::block_on(async {
+        let known = once.run(&settings, Arc::clone(clock)).await;
+        let Some(status) = known else { return exit::FAILED };
+        let now = clock.now();
+        let output = asked.manner.output.output;
+        let printed = output.print(&*status, |width| report(&status, now, width));
+        match exit::code(status.bindings.values().map(Standing::in_diff)) {
+            _ if printed != exit::OK => printed,
+            code => code,
+        }
+    })
+}
+
+/// Nothing is written, and what is not served now is told now.
+fn for_reading(settings: &Settings) -> Settings {
+    let mut settings = settings.clone();
+    settings.dry_run = true;
+    settings.proxy.timeout = Some(Duration::ZERO);
+    settings
+}
+
+fn report(status: &Status, now: Timestamp, width: Option<u16>) -> String {
+    let all = status.bindings.iter();
+    let shown: Vec<String> = all.map(|(name, binding)| one(name, binding, now, width)).collect();
+    shown.join("\n")
+}
+
+fn one(name: &BindingName, binding: &BindingStatus, now: Timestamp, width: Option<u16>) -> String {
+    let mut text = format!("{name}: {}\n", heading(binding));
+    for (place, shown) in places(binding, now) {
+        text += &table::indented(&format!("{place:<6}  {shown}"), width);
+    }
+    for warning in &binding.warnings {
+        text += &table::indented(&format!("warning: {warning}"), width);
+    }
+    text
+}
+
+/// What a pass would do, or why none would do anything.
+fn heading(binding: &BindingStatus) -> String {
+    let message = binding.message.as_deref().unwrap_or_default();
+    match (binding.state, binding.reason) {
+        (State::InSync, _) => "in sync".to_owned(),
+        (_, Some(Reason::DryRun)) => message.to_owned(),
+        (state, Some(reason)) if message.is_empty() => format!("{state} ({reason})"),
+        (state, Some(reason)) => format!("{state} ({reason}): {message}"),
+        (state, None) if message.is_empty() => state.to_string(),
+        (state, None) => format!("{state}: {message}"),
+    }
+}
+
+fn places(binding: &BindingStatus, now: Timestamp) -> [(&'static str, String); 3] {
+    let (file, kong, served) = (&binding.file, &binding.kong, &binding.served);
+    let of_kong = match (kong, binding.reason) {
+        (None, Some(Reason::DryRun)) => NONE.to_owned(),
+        (None, _) => UNKNOWN.to_owned(),
+        (Some(kong), _) => beside(kong, &[("file", file)], now),
+    };
+    let of_served = served.as_ref().map_or_else(
+        || UNKNOWN.to_owned(),
+        |served| beside(served, &[("file", file), ("kong", kong)], now),
+    );
+    let of_file = file.as_ref().map_or_else(|| NONE.to_owned(), |file| certificate(file, now));
+    [("file", of_file), ("kong", of_kong), ("served", of_served)]
+}
+
+/// The certificate, or which of the `others` it is the same as.
+fn beside(shown: &Shown, others: &[(&str, &Option<Shown>)], now: Timestamp) -> String {
+    let same = |(_, other): &&(&str, &Option<Shown>)| {
+        other.as_ref().is_some_and(|other| other.fingerprint == shown.fingerprint)
+    };
+    match others.iter().find(same) {
+        Some((place, _)) => format!("same as {place}"),
+        None => certificate(shown, now),
+    }
+}
+
+fn certificate(shown: &Shown, now: Timestamp) -> String {
+    format!(
+        "{}  from {} until {}",
+        cells::leaves(&shown.leaf_sha256),
+        cells::date(shown.not_before),
+        cells::until(shown.not_after, now)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+    use crate::sidecar::initial_status;
+
+    const NOW: Timestamp = Timestamp(1_795_324_280);
+
+    fn shown(digit: &str) -> Option<Shown> {
+        Some(Shown {
+            fingerprint: digit.repeat(64),
+            leaf_sha256: vec![vec![digit.repeat(2); 32].join(":")],
+            not_before: Timestamp(NOW.0 - 86_400),
+            not_after: Timestamp(NOW.0 + 86_400 * 9),
+            names: BTreeSet::new(),
+        })
+    }
+
+    #[test]
+    fn one_sees_at_a_glance_which_of_the_three_differ() {
+        let starting = || BindingStatus::starting(NOW);
+        let in_sync = BindingStatus {
+            state: State::InSync,
+            reason: None,
+            file: shown("A"),
+            kong: shown("A"),
+            served: shown("A"),
+            ..starting()
+        };
+        let behind = BindingStatus {
+            reason: Some(Reason::DryRun),
+            message: Some("it would be replaced".to_owned()),
+            file: shown("A"),
+            kong: shown("B"),
+            served: shown("B"),
+            warnings: vec!["the chain is odd".to_owned()],
+            ..starting()
+        };
+        let missing = BindingStatus {
+            reason: Some(Reason::DryRun),
+            message: Some("it would be created".to_owned()),
+            file: shown("A"),
+            ..starting()
+        };
+        let unreachable = BindingStatus {
+            state: State::Unreachable,
+            reason: Some(Reason::NoAnswer),
+            message: Some("kong is down".to_owned()),
+            file: shown("A"),
+            ..starting()
+        };
+        let bindings =
+            [("a", in_sync), ("b", behind), ("c", missing), ("d", unreachable), ("e", starting())]
+                .map(|(name, binding)| (name.parse().unwrap(), binding));
+        let initial = initial_status(&Settings::default());
+        let status = Status { bindings: bindings.into(), ..(*initial).clone() };
+        let expected = "\
+a: in sync
+    file    AA:AA:AA:AA:AA:AA:AA:AA  from 2026-11-21 until 2026-12-01 (9 days left)
+    kong    same as file
+    served  same as file
+
+b: it would be replaced
+    file    AA:AA:AA:AA:AA:AA:AA:AA  from 2026-11-21 until 2026-12-01 (9 days left)
+    kong    BB:BB:BB:BB:BB:BB:BB:BB  from 2026-11-21 until 2026-12-01 (9 days left)
+    served  same as kong
+    warning: the chain is odd
+
+c: it would be created
+    file    AA:AA:AA:AA:AA:AA:AA:AA  from 2026-11-21 until 2026-12-01 (9 days left)
+    kong    nothing that can be served
+    served  not known
+
+d: unreachable (no_answer): kong is down
+    file    AA:AA:AA:AA:AA:AA:AA:AA  from 2026-11-21 until 2026-12-01 (9 days left)
+    kong    not known
+    served  not known
+
+e: pending (starting)
+    file    nothing that can be served
+    kong    not known
+    served  not known
+";
+        assert_eq!(report(&status, NOW, None), expected);
+    }
+
+    #[test]
+    fn it_reads_only_and_waits_for_no_proof() {
+        let settings = for_reading(&Settings::default());
+        assert!(settings.dry_run);
+        assert_eq!(settings.proxy.timeout, Some(Duration::ZERO));
+    }
+}
