@@ -2,6 +2,7 @@
 
 mod connect;
 mod database;
+mod elsewhere;
 mod node;
 
 use std::future::Future;
@@ -17,6 +18,8 @@ use zeroize::Zeroizing;
 
 pub use self::connect::{AdminClient, Unusable};
 pub use self::database::{Change, Query};
+pub use self::elsewhere::Elsewhere;
+use self::elsewhere::Search;
 pub use self::node::{Listener, Mode, Node};
 use crate::metrics::Metrics;
 use crate::names::Workspace;
@@ -120,6 +123,12 @@ pub trait Wire: Send + Sync {
     fn refresh(&mut self) -> Result<(), Unusable> {
         Ok(())
     }
+
+    /// Looks for an Admin API at other addresses than the one that is called. Sends no credentials,
+    /// and takes no more than some seconds.
+    fn find_elsewhere(&self) -> impl Future<Output = Option<Elsewhere>> + Send {
+        async { None }
+    }
 }
 
 /// Why a call came to nothing.
@@ -194,6 +203,11 @@ impl Failure {
         !matches!(self, Self::Refused { .. } | Self::Conflict { .. })
     }
 
+    /// Whether the configured address may be a wrong one.
+    const fn may_be_misdirected(&self) -> bool {
+        matches!(self, Self::NotKong { .. } | Self::Unavailable { status: None, .. })
+    }
+
     /// Whether Kong may have done all the same what it was asked.
     #[must_use]
     pub const fn may_have_landed(&self) -> bool {
@@ -245,8 +259,12 @@ impl Gate {
         self.unanswered.store(0, Ordering::Release);
     }
 
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
     fn is_open(&self) -> bool {
-        !self.closed.load(Ordering::Acquire) && self.unanswered.load(Ordering::Acquire) < PATIENCE
+        !self.is_closed() && self.unanswered.load(Ordering::Acquire) < PATIENCE
     }
 
     fn note(&self, answered: bool) {
@@ -268,6 +286,7 @@ pub struct Kong<W> {
     metrics: Metrics,
     node: Option<Node>,
     is_node_doubted: bool,
+    search: Search,
 }
 
 impl<W: Wire> Kong<W> {
@@ -283,6 +302,7 @@ impl<W: Wire> Kong<W> {
             metrics,
             node: None,
             is_node_doubted: false,
+            search: Search::default(),
         }
     }
 
@@ -331,9 +351,7 @@ impl<W: Wire> Kong<W> {
         }
         let (path, method) = (call.path.clone(), call.method);
         let answer = match self.once(call.clone()).await {
-            Err(Lost::Broken(_)) if !self.gate.closed.load(Ordering::Acquire) => {
-                self.once(call).await
-            }
+            Err(Lost::Broken(_)) if !self.gate.is_closed() => self.once(call).await,
             answer => answer,
         };
         let judged = answer.map_err(Failure::from).and_then(|answer| judge(answer, &path));
@@ -359,6 +377,10 @@ fn judge(answer: Answer, path: &str) -> Result<Answer, Failure> {
         200..=299 => Err(Failure::not_kong(format!("status {status} without JSON"))),
         300..=399 => Err(Failure::not_kong(format!("it redirects ({status})"))),
         401 | 403 => Err(Failure::Unauthorized { status }),
+        404 if answer.is_json && message_of(&answer.body).as_str() == NO_ROUTE => Err(
+            Failure::not_kong("it is kong's proxy port, and the Admin API's is in admin_listen"),
+        ),
+        404 | 405 if answer.is_json && path == "/" => Err(Failure::not_kong(odd_root(&answer))),
         404 | 405 if answer.is_json => {
             Err(Failure::NoSuchPath { status, path: Quoted::new(path).to_string() })
         }
@@ -392,6 +414,22 @@ fn odd_page(answer: &Answer) -> String {
     }
 }
 
+/// An Admin API has something at `/`.
+fn odd_root(answer: &Answer) -> String {
+    let status = answer.status;
+    if message_of(&answer.body).as_str() == NOT_FOUND {
+        format!(
+            "it has nothing at / ({status}), as kong's status port (status_listen), and the Admin API's is in admin_listen"
+        )
+    } else {
+        format!("it has nothing at / ({status})")
+    }
+}
+
+/// What Kong's proxy answers to a request that no route takes.
+const NO_ROUTE: &str = "no Route matched with those values";
+/// What Kong's other ports answer to a path that they do not have.
+const NOT_FOUND: &str = "Not found";
 /// What nginx, and servers in Go, answer to plain HTTP on a TLS port.
 const PLAIN_TO_TLS: [&str; 2] =
     ["plain HTTP request was sent to HTTPS port", "Client sent an HTTP request to an HTTPS server"];
@@ -430,7 +468,7 @@ mod tests {
     fn answers_are_sorted_by_what_follows_from_them() {
         let kong = r#"{"message":"schema violation (snis: x)","code":2}"#;
         let taken = r#"{"message":"a.test already associated with existing certificate 'x'"}"#;
-        let cases: [(u16, bool, &str, &str); 22] = [
+        let cases: [(u16, bool, &str, &str); 23] = [
             (200, true, "{}", "ok"),
             (204, false, "", "not kong"),
             (200, false, "<html>", "not kong"),
@@ -441,6 +479,7 @@ mod tests {
             (401, true, "{}", "unauthorized"),
             (403, false, "<html>", "unauthorized"),
             (404, true, "{}", "no such path"),
+            (404, true, r#"{"message":"no Route matched with those values"}"#, "not kong"),
             (404, false, "<html>", "not kong"),
             (405, true, "{}", "no such path"),
             (408, true, "{}", "unavailable"),
@@ -489,6 +528,25 @@ mod tests {
         ] {
             let Err(failure) = judge(answer(400, false, page), "/") else { panic!("it was taken") };
             assert!(failure.to_string().contains(mend), "{failure}");
+        }
+    }
+
+    #[test]
+    fn kongs_other_ports_are_told_from_its_admin_api() {
+        let (no_route, not_found) = (
+            r#"{"message":"no Route matched with those values","request_id":"5f2"}"#,
+            r#"{"message":"Not found"}"#,
+        );
+        for (path, status, body, told) in [
+            ("/", 404, no_route, "kong's proxy port"),
+            ("/certificates", 404, no_route, "kong's proxy port"),
+            ("/", 404, not_found, "as kong's status port (status_listen)"),
+            ("/", 404, r#"{"message":"s3cret"}"#, "nothing at / (404); check ADMIN__URL"),
+            ("/", 405, "{}", "nothing at / (405); check ADMIN__URL"),
+        ] {
+            let Err(failure) = judge(answer(status, true, body), path) else { panic!("{told}") };
+            assert!(failure.to_string().contains(told), "{failure}");
+            assert!(failure.may_be_misdirected(), "{failure}");
         }
     }
 

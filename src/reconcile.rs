@@ -32,6 +32,7 @@ use crate::proof::{Errand, Evidence};
 use crate::quote::Quoted;
 use crate::settings::{AdminUrl, Proxy, Settings};
 use crate::status::{BindingStatus, KongStatus, Reason, State};
+use crate::volume::Mounts;
 
 /// From so many bindings on, Kong is read by pages; and so many are under way at a time.
 const MANY: usize = 32;
@@ -159,12 +160,13 @@ impl<W: Wire> Reconciler<W> {
         for woken in &woken {
             self.ledger.expect(&woken.binding, now);
         }
+        let mounts = Mounts::here();
         let mut conclusions = Vec::new();
         let mut candidates = Vec::new();
         for woken in woken {
             // Reading and parsing thousands of files takes seconds: probes get their turn.
             yield_now().await;
-            match self.ledger.look_at_files(woken, now) {
+            match self.ledger.look_at_files(woken, &mounts, now) {
                 Looked::Unchanged => {}
                 Looked::Concluded(conclusion) => conclusions.push(*conclusion),
                 Looked::Servable(candidate) => candidates.push(*candidate),
@@ -174,9 +176,13 @@ impl<W: Wire> Reconciler<W> {
             return Passed { conclusions, disturbed: Vec::new() };
         }
         let mut written = BTreeSet::new();
+        let trouble;
         match self.meet(ask_kong).await {
             Ok(()) => {
                 let mut planned = self.plan(candidates, now).await;
+                // If one was answered, Kong answers.
+                let unread = planned.iter().map(Planned::unread);
+                trouble = unread.reduce(|first, next| next.and(first)).flatten().cloned();
                 while !planned.is_empty() {
                     let rest = planned.split_off(planned.len().min(TOLD_TOGETHER));
                     let before = conclusions.len();
@@ -193,9 +199,19 @@ impl<W: Wire> Reconciler<W> {
             Err(obstacle) => {
                 let names = candidates.iter().map(|candidate| &candidate.binding.name);
                 conclusions.extend(names.map(|name| self.ledger.obstructed(name, &obstacle, now)));
+                trouble = obstacle.failure();
             }
         }
+        self.look_elsewhere(trouble.as_ref()).await;
         Passed { conclusions, disturbed: self.ledger.disturbed_by(&written) }
+    }
+
+    /// What is wrong around the bindings, in plain words with the mend.
+    #[must_use]
+    pub fn findings(&self) -> BTreeSet<String> {
+        let elsewhere = self.kong.as_ref().and_then(Kong::elsewhere);
+        let elsewhere = elsewhere.map(ToString::to_string);
+        elsewhere.into_iter().chain(self.ledger.proof.findings.iter().cloned()).collect()
     }
 
     /// There is no such binding any more.
@@ -252,10 +268,12 @@ impl<W: Wire> Reconciler<W> {
         self.ledger.hear(evidence, now)
     }
 
-    /// What is wrong around the bindings.
-    #[must_use]
-    pub fn findings(&self) -> BTreeSet<String> {
-        self.ledger.findings()
+    /// Where Kong does not answer as itself, its Admin API may be at another port.
+    async fn look_elsewhere(&mut self, trouble: Option<&Failure>) {
+        let Some(kong) = &mut self.kong else { return };
+        if let Some(found) = kong.look_elsewhere(trouble).await {
+            warn!(problem = %found, "an Admin API answers elsewhere");
+        }
     }
 
     /// Looks at Kong, one by one or by pages, and decides in the order of names. Reads only.
@@ -356,6 +374,13 @@ enum Obstacle {
 }
 
 impl Obstacle {
+    fn failure(self) -> Option<Failure> {
+        match self {
+            Self::Failure(failure) => Some(failure),
+            Self::Unsupported(_) => None,
+        }
+    }
+
     fn verdict(&self) -> Verdict {
         match self {
             Self::Failure(failure) => Verdict::of_failure(failure),

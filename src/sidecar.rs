@@ -20,7 +20,6 @@ use crate::kong::{Gate, Kong, Wire};
 use crate::metrics::Metrics;
 use crate::names::BindingName;
 use crate::proof::{Evidence, Handshake};
-use crate::quote::Quoted;
 use crate::reconcile::{Again, Conclusion, Passed, Prove, Reconciler, Woken};
 use crate::schedule::{Due, Schedule, Trigger};
 use crate::settings::Settings;
@@ -137,7 +136,8 @@ pub async fn run<W: Wire, H: Handshake>(
                 }
             }
         };
-        sidecar.concluded(&passed, ask_kong, reconciler.kong_status());
+        let around = Around { kong: reconciler.kong_status(), findings: reconciler.findings() };
+        sidecar.concluded(&passed, ask_kong, around);
         for evidence in heard {
             sidecar.proved(&mut reconciler, evidence);
         }
@@ -167,6 +167,12 @@ struct Sidecar<'a> {
     next_resync: Instant,
     looks_without_name: bool,
     ready_by: Option<Instant>,
+}
+
+/// What is known besides the bindings.
+struct Around {
+    kong: KongStatus,
+    findings: BTreeSet<String>,
 }
 
 /// Which bindings are concerned by what happens at a path.
@@ -291,10 +297,7 @@ impl<'a> Sidecar<'a> {
         let was_polling = self.watch.polling().is_some();
         let fresh = self.watch.follow(&wanted);
         match self.watch.polling() {
-            Some(cause) if !was_polling => error!(
-                cause,
-                "files are polled; raise fs.inotify.max_user_instances and fs.inotify.max_user_watches on the node"
-            ),
+            Some(problem) if !was_polling => error!(problem, "files are polled"),
             None if was_polling => info!("files are watched again"),
             _ => {}
         }
@@ -395,7 +398,7 @@ impl<'a> Sidecar<'a> {
         (woken.collect(), due.ask_kong)
     }
 
-    fn concluded(&mut self, passed: &Passed, asked_kong: bool, kong: KongStatus) {
+    fn concluded(&mut self, passed: &Passed, asked_kong: bool, around: Around) {
         let now = Instant::now();
         let conclusions = &passed.conclusions;
         let wish = conclusions.iter().filter_map(|conclusion| match conclusion.again {
@@ -420,7 +423,7 @@ impl<'a> Sidecar<'a> {
         // What is renewed for its names may have to be renewed for clients without one.
         self.looks_without_name |=
             conclusions.iter().any(|conclusion| conclusion.prove == Some(AT_ONCE));
-        self.publish(Some(kong), conclusions);
+        self.publish(Some(around), conclusions);
     }
 
     fn take_look_without_name(&mut self) -> bool {
@@ -436,18 +439,8 @@ impl<'a> Sidecar<'a> {
                 self.schedule.at(&conclusion.name, Instant::now(), Trigger::Proof);
             }
         }
-        let findings = reconciler.findings();
-        for finding in findings.difference(&self.status.borrow().findings) {
-            warn!(detail = %finding, "clients without SNI get an older certificate");
-        }
-        self.status.send_if_modified(|status| {
-            let is_new = status.findings != findings;
-            if is_new {
-                Arc::make_mut(status).findings = findings;
-            }
-            is_new
-        });
-        self.publish(None, concerned.as_slice());
+        let around = Around { kong: reconciler.kong_status(), findings: reconciler.findings() };
+        self.publish(Some(around), concerned.as_slice());
     }
 
     fn plan_proof(&mut self, conclusion: &Conclusion) {
@@ -484,9 +477,9 @@ impl<'a> Sidecar<'a> {
     }
 
     /// Tells what is known.
-    fn publish(&mut self, kong: Option<KongStatus>, conclusions: &[Conclusion]) {
+    fn publish(&mut self, around: Option<Around>, conclusions: &[Conclusion]) {
         let now = self.clock.now();
-        let polling = self.watch.polling().map(|cause| Quoted::new(cause).to_string());
+        let polling = self.watch.polling().map(str::to_owned);
         let is_idle = self.schedule.next().is_none_or(|at| at > Instant::now());
         let mut is_ready = false;
         self.status.send_modify(|status| {
@@ -500,8 +493,9 @@ impl<'a> Sidecar<'a> {
                     known.or_insert_with(|| BindingStatus::starting(now));
                 }
             }
-            if let Some(kong) = kong {
-                status.kong = kong;
+            if let Some(around) = around {
+                status.kong = around.kong;
+                status.findings = around.findings;
             }
             status.polling = polling;
             status.idle = is_idle;

@@ -7,6 +7,8 @@
 //!
 //! [AtomicWriter]: https://pkg.go.dev/k8s.io/kubernetes/pkg/volume/util#AtomicWriter
 
+mod diagnose;
+
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
@@ -18,6 +20,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use thiserror::Error;
 use zeroize::Zeroizing;
+
+pub use self::diagnose::{FrozenMount, Mounts};
 
 /// The link that kubelet swaps.
 const DATA: &str = "..data";
@@ -291,13 +295,13 @@ pub enum Unreadable {
         path: PathBuf,
     },
     /// The file's mode or owner keeps us out.
-    #[error("{path} may not be read by uid {uid} ({mode}); let the pod's fsGroup own the volume, or widen its defaultMode", path = path.display())]
+    #[error("{path} may not be read by uid {uid} ({mode}); set securityContext.fsGroup of the pod, so that kubelet lets its group read the files, or widen the volume's defaultMode", path = path.display())]
     Denied {
         /// The file.
         path: PathBuf,
         /// Who we are.
         uid: u32,
-        /// Mode and owner, as far as they can be seen.
+        /// Mode and owner of it, or of the directory above it that is closed.
         mode: String,
     },
     /// A directory, FIFO, socket or device.
@@ -382,16 +386,15 @@ impl Unreadable {
     }
 }
 
+/// Of `path`, or of the nearest directory above it of which they can be seen: that one is closed.
 fn mode_and_owner(path: &Path) -> String {
-    match fs::metadata(path) {
-        Ok(metadata) => format!(
-            "mode {:04o}, owner {}:{}",
-            metadata.mode() & 0o7777,
-            metadata.uid(),
-            metadata.gid()
-        ),
-        Err(_) => "a directory above it is closed".to_owned(),
+    for seen in path.ancestors() {
+        let Ok(metadata) = fs::metadata(seen) else { continue };
+        let (mode, owner, group) = (metadata.mode() & 0o7777, metadata.uid(), metadata.gid());
+        let rights = format!("mode {mode:04o}, owner {owner}:{group}");
+        return if seen == path { rights } else { format!("{} has {rights}", seen.display()) };
     }
+    "its mode cannot be seen".to_owned()
 }
 
 /// Why a file is not readable, as a word.

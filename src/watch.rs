@@ -6,14 +6,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use notify::event::{AccessKind, AccessMode};
-use notify::{Event, EventKind, NullWatcher, RecursiveMode};
+use notify::{ErrorKind, Event, EventKind, NullWatcher, RecursiveMode};
+use rustix::io::Errno;
 use tokio::sync::mpsc;
+
+use crate::quote::Quoted;
 
 /// Wake-ups that wait to be taken; more of them become one that says "everywhere".
 const BACKLOG: usize = 1024;
@@ -159,7 +163,7 @@ impl Watch {
             match (self.make)(self.waker.clone()) {
                 Ok(watcher) => self.watcher = Some(watcher),
                 Err(error) => {
-                    self.polling = Some(error.to_string());
+                    self.polling = Some(with_mend(&error));
                     return BTreeSet::new();
                 }
             }
@@ -210,10 +214,10 @@ impl Watch {
                     fresh.insert(path.clone());
                     self.watched.insert(path, inode);
                 }
-                Err(error) if matches!(error.kind, notify::ErrorKind::PathNotFound) => {}
+                Err(error) if matches!(error.kind, ErrorKind::PathNotFound) => {}
                 // A file that may not be read is told when it is read; its directory is watched.
                 Err(error) if is_denied(&error) && !path.is_dir() => {}
-                Err(error) => self.polling = Some(error.to_string()),
+                Err(error) => self.polling = Some(with_mend(&error)),
             }
         }
         fresh
@@ -244,7 +248,7 @@ impl Watch {
         at.and_then(|at| self.watched.get(at)) == Some(&inode)
     }
 
-    /// Why changes are found by polling alone, if they are.
+    /// Why changes are found by polling alone, if they are, and the mend.
     #[must_use]
     pub fn polling(&self) -> Option<&str> {
         self.polling.as_deref()
@@ -252,7 +256,21 @@ impl Watch {
 }
 
 fn is_denied(error: &notify::Error) -> bool {
-    matches!(&error.kind, notify::ErrorKind::Io(io) if io.kind() == std::io::ErrorKind::PermissionDenied)
+    matches!(&error.kind, ErrorKind::Io(io) if io.kind() == io::ErrorKind::PermissionDenied)
+}
+
+/// Why there is no watch, and what to do. Which limit it is tells the system call: `inotify_init` or
+/// `inotify_add_watch`.
+fn with_mend(error: &notify::Error) -> String {
+    let mend = match &error.kind {
+        ErrorKind::MaxFilesWatch => "raise fs.inotify.max_user_watches on the node",
+        ErrorKind::Io(io) if io.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
+            "raise fs.inotify.max_user_instances on the node, or the container's limit of open files"
+        }
+        _ if is_denied(error) => "let the sidecar's user read that directory",
+        _ => "mend that, or lower POLL_INTERVAL",
+    };
+    format!("{}; {mend}", Quoted::new(&error.to_string()))
 }
 
 /// The path itself or its nearest parent that exists, and which file that is.
@@ -432,22 +450,83 @@ mod tests {
         assert_eq!(wakes.now(), [Wake::Everywhere]);
     }
 
+    type Fail = fn() -> notify::Error;
+
+    fn system_error(errno: Errno) -> notify::Error {
+        notify::Error::io(errno.into())
+    }
+
     #[test]
-    fn without_a_watcher_it_polls_and_tries_again() {
-        let directory = tempfile::tempdir().unwrap();
-        let wanted = BTreeSet::from([directory.path().to_path_buf()]);
-        let mut failures = 1;
-        let make: Make = Box::new(move |waker| {
-            if failures > 0 {
-                failures -= 1;
-                return Err(notify::Error::new(notify::ErrorKind::MaxFilesWatch));
+    fn without_a_watcher_it_polls_tells_the_mend_and_tries_again() {
+        let cases: [(Fail, &str); 3] = [
+            (|| system_error(Errno::MFILE), "raise fs.inotify.max_user_instances"),
+            (|| system_error(Errno::NOSYS), "lower POLL_INTERVAL"),
+            (|| notify::Error::generic("\u{1b}[31m"), "\\u{1b}[31m; mend"),
+        ];
+        for (error, mend) in cases {
+            let directory = tempfile::tempdir().unwrap();
+            let wanted = BTreeSet::from([directory.path().to_path_buf()]);
+            let mut failures = 2;
+            let make: Make = Box::new(move |waker| {
+                if failures > 0 {
+                    failures -= 1;
+                    return Err(error());
+                }
+                kernel()(waker)
+            });
+            let mut watch = Watch::new(make, Wakes::channel().0);
+            for _ in 0..2 {
+                assert_eq!(watch.follow(&wanted), BTreeSet::new());
+                let polling = watch.polling().unwrap();
+                assert!(polling.contains(mend), "{polling}");
             }
-            kernel()(waker)
-        });
-        let mut watch = Watch::new(make, Wakes::channel().0);
-        assert_eq!(watch.follow(&wanted), BTreeSet::new());
-        assert!(watch.polling().is_some());
-        assert_eq!(watch.follow(&wanted), wanted);
-        assert_eq!(watch.polling(), None);
+            assert_eq!(watch.follow(&wanted), wanted);
+            assert_eq!(watch.polling(), None);
+        }
+    }
+
+    /// Gives no watch so often.
+    struct Short(u32, Fail);
+
+    impl notify::Watcher for Short {
+        fn new<F: notify::EventHandler>(_: F, _: notify::Config) -> notify::Result<Self> {
+            Err(notify::Error::generic("it is made by hand"))
+        }
+
+        fn watch(&mut self, path: &Path, _: RecursiveMode) -> notify::Result<()> {
+            if self.0 == 0 {
+                return Ok(());
+            }
+            self.0 -= 1;
+            Err((self.1)().add_path(path.to_path_buf()))
+        }
+
+        fn unwatch(&mut self, _: &Path) -> notify::Result<()> {
+            Ok(())
+        }
+
+        fn kind() -> notify::WatcherKind {
+            notify::WatcherKind::NullWatcher
+        }
+    }
+
+    #[test]
+    fn where_the_kernel_gives_no_watch_it_polls_tells_the_mend_and_tries_again() {
+        let cases: [(Fail, &str); 2] = [
+            (|| notify::Error::new(ErrorKind::MaxFilesWatch), "raise fs.inotify.max_user_watches"),
+            (|| system_error(Errno::ACCESS), "let the sidecar's user read"),
+        ];
+        for (error, mend) in cases {
+            let directory = tempfile::tempdir().unwrap();
+            let wanted = BTreeSet::from([directory.path().to_path_buf()]);
+            let make: Make = Box::new(move |_| Ok(Box::new(Short(1, error))));
+            let mut watch = Watch::new(make, Wakes::channel().0);
+            assert_eq!(watch.follow(&wanted), BTreeSet::new());
+            let polling = watch.polling().unwrap();
+            let path = directory.path().to_str().unwrap();
+            assert!(polling.contains(mend) && polling.contains(path), "{polling}");
+            assert_eq!(watch.follow(&wanted), wanted);
+            assert_eq!(watch.polling(), None);
+        }
     }
 }

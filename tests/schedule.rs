@@ -125,6 +125,76 @@ async fn a_kong_that_goes_away_costs_a_few_calls_for_each_attempt() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn an_admin_api_elsewhere_is_told_once_an_outage_and_no_more_when_kong_answers() {
+    const TOLD: &str = "an Admin API answers elsewhere";
+    let log = Log::listen();
+    let told = || log.warnings().iter().filter(|warning| *warning == TOLD).count();
+    let kong = KongInProcess::new();
+    kong.inject(Fault::no_connection().always());
+    let [pair, renewed, _] = generations();
+    let pod = Pod::with(&pair, &kong);
+    // Kong is not up yet: it is looked for again, but not at each of the attempts.
+    sleep(s(300)).await;
+    let searches = kong.searches();
+    assert_within(searches.len(), 3, 5);
+    for pair in searches.windows(2) {
+        assert_within(pair[1] - pair[0], s(60), s(95));
+    }
+    assert!(pod.status().findings.is_empty() && told() == 0);
+    kong.listen_at("http://127.0.0.1:9001");
+    sleep(s(300)).await;
+    assert_eq!((kong.searches().len(), told()), (searches.len() + 1, 1));
+    let findings = pod.status().findings.clone();
+    let said = "an Admin API answers at http://127.0.0.1:9001; set CERT_RELOADER__ADMIN__URL to it";
+    assert_eq!(Vec::from_iter(findings), [said]);
+    kong.heal();
+    pod.until_in_sync_with(&pair).await;
+    assert!(pod.status().findings.is_empty());
+    // The next outage is another one.
+    kong.inject(Fault::no_connection().always());
+    pod.publish("web", &renewed);
+    pod.until(|web| web.state == State::Unreachable).await;
+    sleep(s(1)).await;
+    assert_eq!((pod.status().findings.len(), told()), (1, 2));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_admin_api_is_looked_for_elsewhere_only_where_the_address_may_be_wrong() {
+    let [pair, ..] = generations();
+    let cases = [
+        (Fault::no_connection(), true),
+        (Fault::timeout(s(10)), true),
+        (Fault::refusal(404, "no Route matched with those values"), true),
+        (Fault::refusal(404, "Not found"), true),
+        (Fault::status(500), false),
+        (Fault::status(401), false),
+    ];
+    for (fault, expected) in cases {
+        let kong = KongInProcess::new();
+        kong.inject(fault.always());
+        let _pod = Pod::with(&pair, &kong);
+        sleep(s(30)).await;
+        assert_eq!(!kong.searches().is_empty(), expected, "{:?}", kong.calls());
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_kong_that_answers_for_one_binding_is_not_looked_for_elsewhere() {
+    let pki = Pki::at(START);
+    for silent in ["n0", "n1"] {
+        let kong = KongInProcess::new();
+        kong.inject(Fault::timeout(s(10)).at(&path_of(silent)));
+        let mut pod = Pod::new();
+        for name in ["n0", "n1"] {
+            pod.publish(name, &pki.pair(&[&format!("{name}.test")]));
+        }
+        pod.start(&kong);
+        sleep(s(60)).await;
+        assert_eq!((writes(&kong), kong.searches()), (2, Vec::new()), "{silent}");
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn retry_after_is_honoured_up_to_five_minutes() {
     let [pair, ..] = generations();
     for (status, wish, wait) in [(503, s(7), s(7)), (429, s(40), s(40)), (503, HOUR, s(300))] {

@@ -176,7 +176,7 @@ async fn kongs_own_certificate_that_is_older_than_the_file_is_told() {
     pod.publish();
     let sidecar = pod.sidecar(&[]).await;
     let told = sidecar.logged("clients without SNI get an older certificate").await;
-    let detail = told["detail"].as_str().unwrap();
+    let detail = told["problem"].as_str().unwrap();
     assert!(detail.contains("web") && detail.contains("ssl_cert"), "{detail}");
     let status = sidecar.status().await;
     assert_eq!(status["findings"][0], detail);

@@ -829,55 +829,6 @@ async fn a_probe_asks_the_sidecar_beside_it() {
 }
 
 #[tokio::test]
-async fn files_that_may_not_be_read_are_told_with_owner_and_mend() {
-    let pod = Pod::new().await;
-    if !is_root() {
-        eprintln!("not tested: only root can become another user");
-        return;
-    }
-    let mut volume = pod.volume("web");
-    volume.set_mode(0o600);
-    publish(&volume, &pod.pki.pair(&["a.test"]));
-    let plain = pod.certs.path().join("plain");
-    fs::create_dir(&plain).unwrap();
-    for name in ["tls.crt", "tls.key"] {
-        fs::write(plain.join(name), "").unwrap();
-        let closed = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        fs::set_permissions(plain.join(name), closed).unwrap();
-    }
-    fs::set_permissions(pod.certs.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .unwrap();
-    let home = tempfile::tempdir().unwrap();
-    fs::set_permissions(home.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let program = home.path().join("kong-cert-reloader");
-    fs::copy(PROGRAM, &program).unwrap();
-    let mut command = tokio::process::Command::new("setpriv");
-    command.args(["--reuid=65532", "--regid=65532", "--clear-groups"]).arg(program);
-    command.env("CERT_RELOADER__LISTEN", "127.0.0.1:0");
-    command.env("CERT_RELOADER__LOG__FORMAT", "json");
-    command.env("CERT_RELOADER__CERTS_DIR", pod.certs.path());
-    command.env("CERT_RELOADER__ADMIN__URL", pod.kong.admin_url());
-    let sidecar = SidecarProcess::spawn(command).await;
-    let shown = sidecar.until_state("web", "invalid").await;
-    assert_eq!(shown["reason"], "permission_denied");
-    let message = shown["message"].as_str().unwrap();
-    for part in ["uid 65532", "mode 0600, owner 0:0", "fsGroup"] {
-        assert!(message.contains(part), "{part} is not in {message}");
-    }
-    sidecar.until_state("plain", "invalid").await;
-    let polled = |line: &String| line.contains("files are polled");
-    assert!(!sidecar.lines().iter().any(polled), "{:?}", sidecar.lines());
-    volume.set_mode(0o644);
-    let next = pod.pki.pair(&["a.test"]);
-    publish(&volume, &next);
-    sidecar.until("web", in_sync_with(&next)).await;
-}
-
-fn is_root() -> bool {
-    std::os::unix::fs::MetadataExt::uid(&fs::metadata("/proc/self").unwrap()) == 0
-}
-
-#[tokio::test]
 async fn it_leaves_no_core_dump() {
     let pod = Pod::new().await;
     let sidecar = pod.sidecar(&[]).await;

@@ -18,7 +18,8 @@ use zeroize::Zeroizing;
 pub use self::credentials::Unusable;
 use self::credentials::{Files, server_name};
 use self::lost::lost;
-use super::{Answer, Call, Lost, Method, Wire};
+use super::elsewhere::Candidates;
+use super::{Answer, Call, Elsewhere, Lost, Method, Wire};
 use crate::settings::{Admin, AdminUrl};
 use crate::volume::{Identity, Source};
 
@@ -31,6 +32,7 @@ pub struct AdminClient {
     url: AdminUrl,
     files: Option<Source>,
     ready: Result<Ready, Unusable>,
+    pub(super) elsewhere: Candidates,
 }
 
 /// All that comes from files.
@@ -50,6 +52,7 @@ impl AdminClient {
             url: url.clone(),
             files: (!files.is_empty()).then(|| Source::new(files, Vec::new())),
             ready: Err(Unusable::NotRead),
+            elsewhere: Candidates::beside(url),
         };
         client.ready = client.load();
         client
@@ -114,10 +117,14 @@ impl Wire for AdminClient {
         }
         Ok(())
     }
+
+    async fn find_elsewhere(&self) -> Option<Elsewhere> {
+        self.elsewhere.ask(self).await
+    }
 }
 
 /// Reads at most `limit` bytes.
-async fn collect(mut response: reqwest::Response, limit: usize) -> Result<Answer, Lost> {
+pub(super) async fn collect(mut response: reqwest::Response, limit: usize) -> Result<Answer, Lost> {
     let status = response.status().as_u16();
     let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
     let is_json = text(CONTENT_TYPE).is_some_and(|kind| kind.starts_with("application/json"));

@@ -98,9 +98,7 @@ impl<W: Wire> Kong<W> {
     }
 
     async fn ask_node(&self) -> Result<Node, Failure> {
-        let call =
-            Call { method: Method::Get, path: "/".to_owned(), body: None, limit: OBJECT_LIMIT };
-        let answer = self.ask(call).await?;
+        let answer = self.ask(root()).await?;
         let root: Root = parse(&answer)?;
         let Configuration { database, role, .. } = &root.configuration;
         let mode = match (database.as_str(), role.as_deref()) {
@@ -132,8 +130,14 @@ impl<W: Wire> Kong<W> {
     }
 }
 
+/// Asks a node what it is.
+pub(super) fn root() -> Call {
+    Call { method: Method::Get, path: "/".to_owned(), body: None, limit: OBJECT_LIMIT }
+}
+
+/// What it answers.
 #[derive(Deserialize)]
-struct Root {
+pub(super) struct Root {
     version: Option<String>,
     configuration: Configuration,
 }

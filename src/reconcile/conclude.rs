@@ -246,7 +246,8 @@ impl Ledger {
         answered: Option<bool>,
         now: Timestamp,
     ) -> Conclusion {
-        let status = &mut self.memory(name, now).status;
+        let memory = self.memory(name, now);
+        let status = &mut memory.status;
         let changed = (status.state, status.reason) != (verdict.state, verdict.reason);
         if status.state != verdict.state {
             status.since = now;
@@ -259,6 +260,6 @@ impl Ledger {
         } else {
             debug!(binding = %name, state = %status.state, "looked at");
         }
-        Conclusion { name: name.clone(), status: status.clone(), again, prove: None, answered }
+        Conclusion { name: name.clone(), status: memory.shown(), again, prove: None, answered }
     }
 }

@@ -1,8 +1,9 @@
 //! The look at files: what one generation says, and what the ledger keeps of it.
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::ledger::Ledger;
+use super::memory::{Memory, TEMPORARY};
 use super::plan::Candidate;
 use super::verdict::Verdict;
 use super::{Again, Conclusion, Woken};
@@ -13,7 +14,7 @@ use crate::desired;
 use crate::kong::Query;
 use crate::names::BindingName;
 use crate::status::{Reason, Shown, State};
-use crate::volume::{Generation, Reason as Unreadable};
+use crate::volume::{Generation, Mounts, Reason as Unreadable};
 
 /// What a look at the files of a binding came to.
 pub(super) enum Looked {
@@ -25,12 +26,18 @@ pub(super) enum Looked {
 }
 impl Ledger {
     /// Reads and judges the files of one generation.
-    pub(super) fn look_at_files(&mut self, woken: Woken, now: Timestamp) -> Looked {
+    pub(super) fn look_at_files(
+        &mut self,
+        woken: Woken,
+        mounts: &Mounts,
+        now: Timestamp,
+    ) -> Looked {
         let Woken { binding, even_if_unchanged } = woken;
         let memory = self.memory(&binding.name, now);
         if !even_if_unchanged && memory.is_of(&binding.source().identity()) {
             return Looked::Unchanged;
         }
+        memory.note_mounts(&binding, mounts);
         let read = binding.source().read();
         memory.note_identity(read.as_ref().ok().map(|generation| generation.identity().clone()));
         let judged = match &read {
@@ -98,6 +105,10 @@ impl Ledger {
         let memory = self.memory(&binding.name, now);
         memory.status.file = Some(Shown::from(facts));
         memory.status.renew_at = Some(renew_at(binding, facts));
+        if facts.temporary && !memory.is_temporary {
+            warn!(binding = %binding.name, problem = TEMPORARY, "temporary certificate");
+        }
+        memory.is_temporary = facts.temporary;
         if memory.note_bundle(facts.fingerprint) {
             self.metrics.generation(&binding.name);
             info!(
@@ -126,6 +137,17 @@ impl Ledger {
                 self.stand(name, verdict, Some(Again::After(self.debounce)), None, now)
             }
         }
+    }
+}
+
+impl Memory {
+    /// Tells of mounts that never show a renewal, each once.
+    fn note_mounts(&mut self, binding: &Binding, mounts: &Mounts) {
+        let frozen = binding.source().frozen(mounts);
+        for problem in frozen.iter().filter(|mount| !self.frozen.contains(mount)) {
+            warn!(binding = %binding.name, %problem, "the mount never shows a renewal");
+        }
+        self.frozen = frozen;
     }
 }
 

@@ -16,10 +16,13 @@ use crate::kong::Failure;
 use crate::names::Sni;
 use crate::reconcile::proving::Proving;
 use crate::status::{BindingStatus, State};
-use crate::volume::Identity;
+use crate::volume::{FrozenMount, Identity};
 
 /// So often is a pair of plain files looked at again before it is called invalid.
 const SECOND_LOOKS: u8 = 2;
+
+/// Of cert-manager's temporary certificate.
+pub(super) const TEMPORARY: &str = "the file holds cert-manager's temporary certificate, which stands in until the issuer has answered; if that takes long, see kubectl describe certificate,certificaterequest";
 
 /// A file's bundle, and what Kong held beside it.
 pub(super) type Pair = (Fingerprint, Option<Result<Fingerprint, Reason>>);
@@ -28,6 +31,10 @@ pub(super) type Pair = (Fingerprint, Option<Result<Fingerprint, Reason>>);
 pub(super) struct Memory {
     /// Where the binding stood last.
     pub(super) status: BindingStatus,
+    /// Mounts of the files that never show a renewal.
+    pub(super) frozen: Vec<FrozenMount>,
+    /// cert-manager's temporary certificate is in the files.
+    pub(super) is_temporary: bool,
     /// The files as they were last read.
     identity: Option<Identity>,
     second_looks: u8,
@@ -58,6 +65,8 @@ impl Memory {
     pub(super) const fn new(now: Timestamp) -> Self {
         Self {
             status: BindingStatus::starting(now),
+            frozen: Vec::new(),
+            is_temporary: false,
             identity: None,
             second_looks: 0,
             fingerprint: None,
@@ -72,6 +81,15 @@ impl Memory {
             refused: None,
             proving: None,
         }
+    }
+
+    /// Where the binding stands, and what is odd about its files whatever Kong does.
+    pub(super) fn shown(&self) -> BindingStatus {
+        let mut shown = self.status.clone();
+        let frozen = self.frozen.iter().map(ToString::to_string);
+        let temporary = self.is_temporary.then(|| TEMPORARY.to_owned());
+        shown.warnings.splice(..0, frozen.chain(temporary));
+        shown
     }
 
     /// The files were read; `None` if they could not be.

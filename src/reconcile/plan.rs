@@ -29,6 +29,16 @@ pub(super) struct Planned {
     pub(super) announce: BTreeSet<Sni>,
 }
 
+impl Planned {
+    /// What kept Kong from being looked at.
+    pub(super) const fn unread(&self) -> Option<&Failure> {
+        match &self.plan {
+            Plan::Unread(failure) => Some(failure),
+            _ => None,
+        }
+    }
+}
+
 pub(super) enum Plan {
     /// Kong could not be looked at.
     Unread(Failure),

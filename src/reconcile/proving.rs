@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::ledger::Ledger;
@@ -38,6 +38,8 @@ pub(super) struct Proof {
     label: String,
     /// What clients get that send no name.
     without_name: Option<ServedChain>,
+    /// What is wrong with that.
+    pub(super) findings: BTreeSet<String>,
 }
 
 impl Proof {
@@ -48,6 +50,7 @@ impl Proof {
             may_announce,
             label: format!("proof-{:016x}", fastrand::u64(..)),
             without_name: None,
+            findings: BTreeSet::new(),
         }
     }
 
@@ -225,7 +228,9 @@ impl Ledger {
         match evidence.about {
             About::NoName => {
                 let seen = evidence.seen.into_iter().find_map(|(_, seen)| seen.ok());
-                self.proof.without_name = seen.or(self.proof.without_name.take());
+                if let Some(chain) = seen {
+                    self.note_without_name(chain);
+                }
                 None
             }
             About::Binding(name, bundle) => self.hear_of(&name, bundle, evidence.seen, now),
@@ -353,21 +358,25 @@ impl Ledger {
         }
     }
 
-    /// What clients without a server name get, where that should have been renewed, too.
-    pub(super) fn findings(&self) -> BTreeSet<String> {
-        let Some(shown) = &self.proof.without_name else { return BTreeSet::new() };
-        let Some(validity) = shown.validity else { return BTreeSet::new() };
+    /// Tells what clients without a server name get, where that should have been renewed, too.
+    fn note_without_name(&mut self, chain: ServedChain) {
+        let Some(validity) = chain.validity else { return };
         let is_former = |status: &BindingStatus| {
             status.file.as_ref().is_some_and(|file| {
-                file.not_before > validity.not_before && !file.names.is_disjoint(&shown.names)
+                file.not_before > validity.not_before && !file.names.is_disjoint(&chain.names)
             })
         };
         let former = self.memory.iter().filter(|(_, memory)| is_former(&memory.status));
-        former
+        let findings: BTreeSet<String> = former
             .map(|(name, _)| {
                 format!("clients that send no server name get an older certificate than that in the files of {name} (until {}): Kong reads ssl_cert only when it starts or reloads; reload Kong after each renewal", validity.not_after)
             })
-            .collect()
+            .collect();
+        for finding in findings.difference(&self.proof.findings) {
+            warn!(problem = %finding, "clients without SNI get an older certificate");
+        }
+        self.proof.findings = findings;
+        self.proof.without_name = Some(chain);
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use kong_cert_reloader::bundle::{KeyType, ServedChain};
-use kong_cert_reloader::kong::{Answer, Call, Lost, Wire};
+use kong_cert_reloader::kong::{Answer, Call, Elsewhere, Lost, Wire};
 use kong_cert_reloader::proof::{Handshake, ProxyPort, Unseen};
 use kong_cert_reloader::quote::Quoted;
 use testkit::kong_model::Offers;
@@ -29,6 +29,8 @@ struct Shared {
     changes: Mutex<Vec<Vec<u8>>>,
     handshakes: Mutex<Vec<(Duration, Option<String>)>>,
     unseen: Mutex<Option<Unseen>>,
+    moved_to: Mutex<Option<Elsewhere>>,
+    searches: Mutex<Vec<Duration>>,
 }
 
 /// A call as it was made, whether or not it reached Kong.
@@ -52,6 +54,8 @@ impl KongInProcess {
             changes: Mutex::default(),
             handshakes: Mutex::default(),
             unseen: Mutex::default(),
+            moved_to: Mutex::default(),
+            searches: Mutex::default(),
         }))
     }
 
@@ -107,6 +111,17 @@ impl KongInProcess {
         self.0.changes.lock().unwrap().clone()
     }
 
+    /// From now on an Admin API is found at `url`, if it is looked for.
+    pub(crate) fn listen_at(&self, url: &str) {
+        let found = Elsewhere { url: url.to_owned(), wants_credentials: false };
+        *self.0.moved_to.lock().unwrap() = Some(found);
+    }
+
+    /// When one was looked for.
+    pub(crate) fn searches(&self) -> Vec<Duration> {
+        self.0.searches.lock().unwrap().clone()
+    }
+
     /// What another client of this Kong sends; panics where Kong refuses.
     pub(crate) fn elsewhere(&self, request: &Request) {
         let answer = self.model().elsewhere(|model| model.answer(request));
@@ -152,6 +167,12 @@ impl KongInProcess {
 }
 
 impl Wire for KongInProcess {
+    async fn find_elsewhere(&self) -> Option<Elsewhere> {
+        self.0.searches.lock().unwrap().push(self.elapsed());
+        sleep(ONE_WAY).await;
+        self.0.moved_to.lock().unwrap().clone()
+    }
+
     async fn call(&self, call: Call) -> Result<Answer, Lost> {
         self.0.calls.lock().unwrap().push(Called {
             at: self.elapsed(),
