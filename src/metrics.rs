@@ -15,7 +15,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use tokio::sync::watch;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::names::BindingName;
 use crate::status::{BindingStatus, State, Status};
 
@@ -245,65 +245,59 @@ impl fmt::Debug for Gauges {
 impl Collector for Gauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let status = Arc::clone(&self.status.borrow());
-        let now = self.clock.now();
-        let bindings = || status.bindings.iter();
-
-        let mut family = Gauge::begin(
-            &mut encoder,
-            "state",
-            "1 at the state that the binding is in, 0 at the others",
-            None,
-        )?;
-        for (name, binding) in bindings() {
-            for state in State::ALL {
-                let labels = [
-                    ("binding", name.as_ref()),
-                    ("kind", binding.kind.as_str()),
-                    ("state", state.as_str()),
-                ];
-                family.set(&labels, i64::from(binding.state == state))?;
-            }
-        }
-        let not_after = |shown: &crate::status::Shown| shown.not_after.0;
-        let mut family = Gauge::begin(
-            &mut encoder,
-            "not_after_timestamp",
-            "When the certificate expires (the earliest of several)",
-            Some(&Unit::Seconds),
-        )?;
-        bindings().try_for_each(|(name, binding)| family.per_source(name, binding, not_after))?;
-        let not_before = |shown: &crate::status::Shown| shown.not_before.0;
-        let mut family = Gauge::begin(
-            &mut encoder,
-            "not_before_timestamp",
-            "When the certificate begins (the latest of several)",
-            Some(&Unit::Seconds),
-        )?;
-        bindings().try_for_each(|(name, binding)| family.per_source(name, binding, not_before))?;
-        let mut family = Gauge::begin(
-            &mut encoder,
-            "last_success_timestamp",
-            "When file and Kong were last seen to agree",
-            Some(&Unit::Seconds),
-        )?;
-        for (name, binding) in bindings() {
-            if let Some(last) = binding.last_success {
-                family.set(&[("binding", name.as_ref())], last.0)?;
-            }
-        }
-        let mut family = Gauge::begin(
-            &mut encoder,
-            "renewal_overdue",
-            "1 if the file is past RENEW_BY of its life and was not renewed",
-            None,
-        )?;
-        for (name, binding) in bindings() {
-            family.set(&[("binding", name.as_ref())], i64::from(binding.is_overdue(now)))?;
-        }
+        states(&mut encoder, &status)?;
+        validity(&mut encoder, &status)?;
+        timeliness(&mut encoder, &status, self.clock.now())?;
         let help = "1 while changes are found by polling alone";
         let family = Gauge::begin(&mut encoder, "watch_polling", help, None)?;
         family.only(i64::from(status.polling.is_some()))
     }
+}
+
+fn states(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
+    let help = "1 at the state that the binding is in, 0 at the others";
+    let mut family = Gauge::begin(encoder, "state", help, None)?;
+    for (name, binding) in &status.bindings {
+        for state in State::ALL {
+            let labels = [
+                ("binding", name.as_ref()),
+                ("kind", binding.kind.as_str()),
+                ("state", state.as_str()),
+            ];
+            family.set(&labels, i64::from(binding.state == state))?;
+        }
+    }
+    Ok(())
+}
+
+fn validity(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
+    let help = "When the certificate expires (the earliest of several)";
+    let mut family = Gauge::begin(encoder, "not_after_timestamp", help, Some(&Unit::Seconds))?;
+    for (name, binding) in &status.bindings {
+        family.per_source(name, binding, |shown| shown.not_after.0)?;
+    }
+    let help = "When the certificate begins (the latest of several)";
+    let mut family = Gauge::begin(encoder, "not_before_timestamp", help, Some(&Unit::Seconds))?;
+    for (name, binding) in &status.bindings {
+        family.per_source(name, binding, |shown| shown.not_before.0)?;
+    }
+    Ok(())
+}
+
+fn timeliness(encoder: &mut DescriptorEncoder<'_>, status: &Status, now: Timestamp) -> fmt::Result {
+    let help = "When Kong was last seen to serve what the file holds";
+    let mut family = Gauge::begin(encoder, "last_success_timestamp", help, Some(&Unit::Seconds))?;
+    for (name, binding) in &status.bindings {
+        if let Some(last) = binding.last_success {
+            family.set(&[("binding", name.as_ref())], last.0)?;
+        }
+    }
+    let help = "1 if the file is past RENEW_BY of its life and was not renewed";
+    let mut family = Gauge::begin(encoder, "renewal_overdue", help, None)?;
+    for (name, binding) in &status.bindings {
+        family.set(&[("binding", name.as_ref())], i64::from(binding.is_overdue(now)))?;
+    }
+    Ok(())
 }
 
 /// One family of gauges under way.

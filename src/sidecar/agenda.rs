@@ -1,0 +1,135 @@
+//! What is due, and what follows from what was found out.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::report::Around;
+use super::{Sidecar, resync_in};
+use crate::kong::Wire;
+use crate::proof::Evidence;
+use crate::reconcile::{Again, Conclusion, Passed, Prove, Reconciler, Woken};
+use crate::schedule::{Due, Trigger};
+
+/// A longer sleep is cut: the wall clock may be set meanwhile.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60 * 60);
+
+/// There is something to prove.
+const AT_ONCE: Prove = Prove::After(Duration::ZERO);
+
+impl Sidecar<'_> {
+    /// What is done at its time whether anything happened or not.
+    pub(super) fn tick(&mut self, now: Instant) {
+        if self.next_poll <= now {
+            self.next_poll = now + self.settings.poll_interval;
+            self.poll();
+        }
+        if self.next_resync <= now {
+            self.next_resync = now + resync_in(self.settings.resync_interval);
+            for binding in self.bindings.iter() {
+                self.schedule.at(&binding.name, now, Trigger::Resync);
+            }
+            self.looks_without_name = true;
+        }
+        if self.ready_by.is_some_and(|by| by <= now) {
+            self.ready_by = None;
+            self.publish(None, &[]);
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Instant {
+        let fixed = self.next_poll.min(self.next_resync);
+        [self.schedule.next(), self.ready_by].into_iter().flatten().fold(fixed, Instant::min)
+    }
+
+    pub(super) fn woken_by(&self, due: Due) -> (Vec<Woken>, bool) {
+        let triggers: BTreeSet<Trigger> = due.looks.values().copied().collect();
+        for trigger in triggers {
+            self.metrics.reconcile(trigger.as_str());
+        }
+        let woken = due.looks.into_iter().filter_map(|(name, trigger)| {
+            let binding = self.bindings.named(&name)?.clone();
+            Some(Woken { binding, even_if_unchanged: trigger.ignores_files() })
+        });
+        (woken.collect(), due.ask_kong)
+    }
+
+    pub(super) fn concluded(&mut self, passed: &Passed, asked_kong: bool, around: Around) {
+        let now = Instant::now();
+        let conclusions = &passed.conclusions;
+        let wish = conclusions.iter().filter_map(|conclusion| match conclusion.again {
+            Some(Again::Retry { not_before }) => not_before,
+            _ => None,
+        });
+        let wish = wish.max();
+        let answers: Vec<bool> =
+            conclusions.iter().filter_map(|conclusion| conclusion.answered).collect();
+        if asked_kong && !answers.is_empty() {
+            let answered = answers.contains(&true);
+            self.schedule.pass_ended(answered, now, wish, fastrand::f64());
+        }
+        // What failed together is tried again together: by one read of all, if they are many.
+        let jitter = fastrand::f64();
+        for conclusion in conclusions {
+            self.plan_next(conclusion, now, jitter);
+        }
+        for name in &passed.disturbed {
+            self.schedule.at(name, now, Trigger::Timer);
+        }
+        // What is renewed for its names may have to be renewed for clients without one.
+        self.looks_without_name |=
+            conclusions.iter().any(|conclusion| conclusion.prove == Some(AT_ONCE));
+        self.publish(Some(around), conclusions);
+    }
+
+    pub(super) fn take_look_without_name(&mut self) -> bool {
+        std::mem::take(&mut self.looks_without_name)
+    }
+
+    /// Handshakes were made.
+    pub(super) fn proved<W: Wire>(&mut self, reconciler: &mut Reconciler<W>, evidence: Evidence) {
+        let concerned = reconciler.hear(evidence, self.clock.now());
+        if let Some(conclusion) = &concerned {
+            self.plan_proof(conclusion);
+            if conclusion.again == Some(Again::AtOnce) {
+                self.schedule.at(&conclusion.name, Instant::now(), Trigger::Proof);
+            }
+        }
+        let around = Around { kong: reconciler.kong_status(), findings: reconciler.findings() };
+        self.publish(Some(around), concerned.as_slice());
+    }
+
+    fn plan_proof(&mut self, conclusion: &Conclusion) {
+        let now = Instant::now();
+        match conclusion.prove {
+            Some(Prove::After(wait)) => self.schedule.prove(&conclusion.name, now + wait),
+            Some(Prove::WithinResync) => {
+                let wait = self.settings.resync_interval.mul_f64(0.5 + fastrand::f64() / 2.0);
+                self.schedule.prove(&conclusion.name, now + wait);
+            }
+            None => {}
+        }
+    }
+
+    fn plan_next(&mut self, conclusion: &Conclusion, now: Instant, jitter: f64) {
+        let name = &conclusion.name;
+        self.schedule.concluded(name);
+        self.plan_proof(conclusion);
+        match conclusion.again {
+            Some(Again::Retry { not_before }) => {
+                self.schedule.retry(name, now, not_before, jitter);
+                return;
+            }
+            Some(Again::After(wait)) => self.schedule.at(name, now + wait, Trigger::Timer),
+            Some(Again::AtOnce) => self.schedule.at(name, now, Trigger::Proof),
+            Some(Again::At(time)) => {
+                // The whole second is reached a little after it was counted down to.
+                let wait = self.clock.now().until(time) + Duration::from_millis(50);
+                self.schedule.at(name, now + wait.min(LONGEST_SLEEP), Trigger::Timer);
+            }
+            None => {}
+        }
+        self.schedule.succeeded(name);
+    }
+}

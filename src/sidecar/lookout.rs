@@ -1,0 +1,126 @@
+//! Which bindings there are, and where their files change.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use super::Sidecar;
+use crate::schedule::Trigger;
+use crate::watch::Wake;
+
+impl Sidecar<'_> {
+    /// Takes in bindings that are new; each is looked at, at once. Returns whether other paths are to
+    /// be watched.
+    pub(super) fn discover(&mut self) -> bool {
+        let before = self.bindings.candidates().clone();
+        for oddity in self.bindings.look() {
+            warn!(problem = %oddity, "directory left out");
+        }
+        let mut changed = before != *self.bindings.candidates();
+        for replaced in self.bindings.just_replaced() {
+            self.points.forget(replaced);
+            self.schedule.forget(replaced);
+        }
+        let known: Vec<_> = self.bindings.iter().cloned().collect();
+        for binding in known {
+            if self.points.knows(&binding.name) {
+                continue;
+            }
+            info!(binding = %binding.name, file = %binding.cert_path().display(), "binding found");
+            self.points.set(&binding);
+            self.schedule.at(&binding.name, Instant::now(), Trigger::Start);
+            changed = true;
+        }
+        changed
+    }
+
+    /// Brings the kernel's watches in line with what is there now.
+    pub(super) fn follow(&mut self) {
+        loop {
+            // What came before the watch raised no event.
+            let fresh = self.follow_once();
+            let is_candidate = |point: &PathBuf| self.bindings.candidates().contains(point);
+            let mut moved = fresh.iter().any(is_candidate) && self.discover();
+            for point in &fresh {
+                moved |= self.touched(point);
+            }
+            if !moved {
+                break;
+            }
+        }
+    }
+
+    fn follow_once(&mut self) -> BTreeSet<PathBuf> {
+        let mut wanted: BTreeSet<PathBuf> = self.points.paths().map(Path::to_path_buf).collect();
+        wanted.extend(self.bindings.candidates().iter().cloned());
+        let was_polling = self.watch.polling().is_some();
+        let fresh = self.watch.follow(&wanted);
+        match self.watch.polling() {
+            Some(problem) if !was_polling => error!(problem, "files are polled"),
+            None if was_polling => info!("files are watched again"),
+            _ => {}
+        }
+        fresh
+    }
+
+    /// Takes wake-ups, each path once.
+    pub(super) fn heard(&mut self, wakes: impl IntoIterator<Item = Wake>) {
+        let wakes: BTreeSet<Wake> = wakes.into_iter().collect();
+        for wake in wakes {
+            match wake {
+                Wake::At(path) => self.woken(&path, false),
+                Wake::Gone(path) => {
+                    let was_watched = self.watch.forget(&path);
+                    self.woken(&path, was_watched);
+                }
+                // Soon, and not once more for each event that is lost meanwhile.
+                Wake::Everywhere => {
+                    let soon = Instant::now() + self.settings.debounce;
+                    self.next_poll = self.next_poll.min(soon);
+                }
+            }
+        }
+    }
+
+    fn woken(&mut self, path: &Path, is_deaf: bool) {
+        let concerned: Vec<PathBuf> = self.watch.concerned(path).map(Path::to_path_buf).collect();
+        let mut moved = is_deaf || concerned.iter().any(|point| !self.watch.is_current(point));
+        if concerned.iter().any(|point| self.bindings.candidates().contains(point)) {
+            moved |= self.discover();
+        }
+        for point in &concerned {
+            moved |= self.touched(point);
+        }
+        if moved {
+            self.follow();
+        }
+    }
+
+    /// Something happened at a watched path. Returns whether other paths are to be watched.
+    fn touched(&mut self, point: &Path) -> bool {
+        let names = self.points.concerned(point);
+        let mut moved = false;
+        for name in names {
+            let Some(binding) = self.bindings.named(&name) else { continue };
+            let wait =
+                if binding.source().is_swapped() { Duration::ZERO } else { self.settings.debounce };
+            moved |= self.points.set(binding);
+            self.schedule.files(&name, Instant::now(), wait);
+        }
+        moved
+    }
+
+    /// Looks at all files, because events may be lost.
+    pub(super) fn poll(&mut self) {
+        self.discover();
+        let known: Vec<_> = self.bindings.iter().cloned().collect();
+        for binding in known {
+            self.points.set(&binding);
+            self.schedule.poll(&binding.name, Instant::now());
+        }
+        self.follow();
+    }
+}

@@ -1,0 +1,57 @@
+//! Which bindings are concerned by what happens at a path.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::binding::Binding;
+use crate::names::BindingName;
+
+/// Where changes of each binding can be noticed, and whom a change there concerns.
+#[derive(Default)]
+pub(super) struct Points {
+    of: BTreeMap<BindingName, BTreeSet<PathBuf>>,
+    bindings: BTreeMap<PathBuf, BTreeSet<BindingName>>,
+}
+
+impl Points {
+    /// Returns whether anything changed.
+    pub(super) fn set(&mut self, binding: &Binding) -> bool {
+        let points = binding.source().watch_points();
+        if self.of.get(&binding.name) == Some(&points) {
+            return false;
+        }
+        self.forget(&binding.name);
+        for point in &points {
+            self.bindings.entry(point.clone()).or_default().insert(binding.name.clone());
+        }
+        self.of.insert(binding.name.clone(), points);
+        true
+    }
+
+    pub(super) fn forget(&mut self, binding: &BindingName) {
+        for point in self.of.remove(binding).into_iter().flatten() {
+            if let Entry::Occupied(mut names) = self.bindings.entry(point) {
+                names.get_mut().remove(binding);
+                if names.get().is_empty() {
+                    names.remove();
+                }
+            }
+        }
+    }
+
+    /// Whether the binding has been noted.
+    pub(super) fn knows(&self, binding: &BindingName) -> bool {
+        self.of.contains_key(binding)
+    }
+
+    /// All paths to be watched.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.bindings.keys().map(PathBuf::as_path)
+    }
+
+    /// Those concerned by what happens at `point`.
+    pub(super) fn concerned(&self, point: &Path) -> BTreeSet<BindingName> {
+        self.bindings.get(point).cloned().unwrap_or_default()
+    }
+}
