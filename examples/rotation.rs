@@ -58,7 +58,7 @@ async fn main() -> Outcome<()> {
     stage.scene("The same leaf, but its issuer was renewed: the chain is another.");
     let chain = format!("{}{}", renewed.leaf_pem(), ca.reissued().pem());
     stage.publish(&chain, &renewed.key_pem());
-    stage.until("decided", |binding| binding.state == State::InSync).await?;
+    stage.until("proven", |binding| binding.state == State::InSync).await?;
     stage.serves_chain_other_than(&renewed).await?;
 
     if stage.embedded.is_some() {
@@ -69,7 +69,7 @@ async fn main() -> Outcome<()> {
         let newest = issue(1);
         stage.publish_pair(&newest);
         stage.kong_comes_back().await;
-        stage.until("decided", |binding| binding.state == State::InSync).await?;
+        stage.until("proven", |binding| binding.state == State::InSync).await?;
         stage.serves(&newest, "after Kong was back").await?;
     }
     stage.clear().await
@@ -165,7 +165,7 @@ impl Stage {
 
     async fn swap_and_watch(&mut self, pair: &CertifiedPair) -> Outcome<()> {
         self.publish_pair(pair);
-        self.until("decided", |binding| binding.state == State::InSync).await?;
+        self.until("proven", |binding| binding.state == State::InSync).await?;
         self.serves(pair, "").await
     }
 

@@ -7,12 +7,13 @@ use crate::clock::Timestamp;
 
 /// So many reverts by another writer within [`REVERT_WINDOW`] end our writing.
 pub const REVERTS: usize = 3;
-/// After so many pushes within [`FLAP_WINDOW`] there is a [`FLAP_PAUSE`] before the next.
-pub const FLAPS: usize = 5;
+/// After so many pushes within [`FLAP_WINDOW`] there is a [`FLAP_PAUSE`] before the next: so many
+/// fit into the window, and it goes on.
+pub const FLAPS: usize = 10;
 /// How long a push counts.
 pub const FLAP_WINDOW: Duration = Duration::from_secs(60);
 /// Time between pushes of files that do not rest.
-pub const FLAP_PAUSE: Duration = Duration::from_secs(10);
+pub const FLAP_PAUSE: Duration = Duration::from_secs(6);
 /// How long a revert counts.
 pub const REVERT_WINDOW: Duration = Duration::from_secs(60 * 60);
 
@@ -367,13 +368,13 @@ mod tests {
         assert_eq!(situation(FLAPS - 1, s(0), Ok(older)), changed);
         let wait = |remaining| Decision::Hold(Wait::Flapping { remaining });
         assert_eq!(situation(FLAPS, s(0), Ok(older)), wait(FLAP_PAUSE));
-        assert_eq!(situation(FLAPS, s(9), Ok(older)), wait(s(1)));
+        assert_eq!(situation(FLAPS, s(5), Ok(older)), wait(s(1)));
         assert_eq!(situation(FLAPS, FLAP_PAUSE, Ok(older)), changed);
         let broken = Err(Reason::WeakKey);
-        assert_eq!(situation(9, s(0), broken), Decision::Push(Why::HeldUnservable));
+        assert_eq!(situation(99, s(0), broken), Decision::Push(Why::HeldUnservable));
         let temporary = Ok(&facts["temporary"]);
-        assert_eq!(situation(9, s(0), temporary), Decision::Push(Why::HeldTemporary));
-        assert_eq!(situation(9, s(0), Ok(newer)), Decision::InSync);
+        assert_eq!(situation(99, s(0), temporary), Decision::Push(Why::HeldTemporary));
+        assert_eq!(situation(99, s(0), Ok(newer)), Decision::InSync);
     }
 
     #[test]

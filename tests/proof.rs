@@ -441,8 +441,8 @@ async fn files_that_change_every_second_cost_few_writes_and_end_with_the_newest(
     assert_eq!(pod.web(), (State::Held, "flapping"));
     let rested = kong.elapsed();
     pod.until_in_sync_with(&last).await;
-    assert_within(kong.elapsed() - rested, Duration::ZERO, s(10));
-    assert_within(kong.model().writes(), 10, 5 + 12 + 1);
+    assert_within(kong.elapsed() - rested, Duration::ZERO, s(6));
+    assert_within(kong.model().writes(), 20, 10 + 120 / 6 + 3);
     assert_eq!(pod.metric(r#"generations_total{binding="web"}"#), 121);
     // One at a time, and never an older one.
     let history = kong.history();

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use testkit::{
-    Answer, CertifiedPair, Fault, KeyKind, KongStandIn, Pki, Request, SecretVolume, SidecarProcess,
+    Answer, CertifiedPair, Fault, KongStandIn, Pki, Request, SecretVolume, SidecarProcess,
     TlsClient,
 };
 
@@ -120,21 +120,6 @@ async fn a_swap_costs_one_look_and_one_write() {
 }
 
 #[tokio::test]
-async fn a_pair_that_was_reencoded_is_not_written_again() {
-    let pod = Pod::new().await;
-    let volume = pod.volume("web");
-    let pair = pod.pki.leaf(&["a.test"]).kind(KeyKind::Rsa2048).issue();
-    publish(&volume, &pair);
-    let sidecar = pod.sidecar(&[]).await;
-    sidecar.until_state("web", "in_sync").await;
-    let cert = format!("a comment\r\n{}", pair.chain_pem().replace('\n', "\r\n"));
-    let key = pair.key().pkcs1_pem().unwrap();
-    volume.publish(&[("tls.crt", cert.as_bytes()), ("tls.key", key.as_bytes())]);
-    sidecar.logged_where("looked at", |event| event["binding"] == "web").await;
-    assert_eq!(pod.writes(), 1);
-}
-
-#[tokio::test]
 async fn a_mismatched_pair_is_not_pushed_and_the_last_good_one_stays() {
     let pod = Pod::new().await;
     let volume = pod.volume("web");
@@ -152,115 +137,6 @@ async fn a_mismatched_pair_is_not_pushed_and_the_last_good_one_stays() {
     let next = pod.pki.pair(&["a.test"]);
     publish(&volume, &next);
     sidecar.until("web", in_sync_with(&next)).await;
-}
-
-#[tokio::test]
-async fn a_renewed_intermediate_alone_is_served() {
-    let pod = Pod::new().await;
-    let volume = pod.volume("web");
-    let ca = pod.pki.intermediate("ca");
-    let leaf = pod.pki.leaf(&["a.test"]).issuer(&ca).issue();
-    publish(&volume, &leaf);
-    let sidecar = pod.sidecar(&[]).await;
-    sidecar.until_state("web", "in_sync").await;
-    let cert = leaf.leaf_pem() + &ca.reissued().pem();
-    volume.publish(&[("tls.crt", cert.as_bytes()), ("tls.key", leaf.key_pem().as_bytes())]);
-    let served = async {
-        loop {
-            let chain = pod.served("a.test").await;
-            if chain[1] != leaf.chain_ders()[1] {
-                return chain;
-            }
-        }
-    };
-    let served = tokio::time::timeout(Duration::from_secs(20), served).await.unwrap();
-    assert_eq!(served[0], leaf.leaf_der());
-}
-
-#[tokio::test]
-async fn both_pairs_are_served_to_whom_they_suit() {
-    let pod = Pod::new().await;
-    let volume = pod.volume("web");
-    let rsa = pod.pki.leaf(&["a.test"]).kind(KeyKind::Rsa2048).issue();
-    let ec = pod.pki.leaf(&["a.test"]).kind(KeyKind::P256).issue();
-    let both = |rsa: &CertifiedPair, ec: &CertifiedPair| {
-        let files = [rsa.chain_pem(), rsa.key_pem(), ec.chain_pem(), ec.key_pem()];
-        let names = ["tls.crt", "tls.key", "ec.crt", "ec.key"];
-        let files: Vec<_> = names.into_iter().zip(files.iter().map(String::as_bytes)).collect();
-        volume.publish(&files);
-    };
-    both(&rsa, &ec);
-    let settings =
-        [("CERTIFICATES__WEB__CERT_ALT", "ec.crt"), ("CERTIFICATES__WEB__KEY_ALT", "ec.key")];
-    let sidecar = pod.sidecar(&settings).await;
-    sidecar.until_state("web", "in_sync").await;
-    let held = pod.held("a.test");
-    assert!(held["cert_alt"].as_str().unwrap().contains("BEGIN CERTIFICATE"), "{held}");
-    assert_eq!(pod.served("a.test").await, ec.chain_ders());
-    both(&rsa, &pod.pki.leaf(&["a.test"]).kind(KeyKind::Rsa2048).issue());
-    assert_eq!(sidecar.until_state("web", "invalid").await["reason"], "alt_same_type");
-    assert_eq!(pod.writes(), 1);
-}
-
-#[tokio::test]
-async fn an_object_of_someone_else_is_kept_up_to_date_and_nothing_else_of_it_is_touched() {
-    let pod = Pod::new().await;
-    let theirs = pod.pki.pair(&["a.test"]);
-    let id = "77777777-7777-4777-8777-777777777777";
-    pod.put(id, &theirs, &json!({"snis": ["a.test", "hand.test"], "tags": ["team:edge"], "created_at": 1_700_000_000}));
-    let before = pod.held("a.test");
-    let volume = pod.volume("web");
-    let renewed = pod.pki.pair(&["a.test"]);
-    publish(&volume, &renewed);
-    let sidecar = pod.sidecar(&[("HOLD", "100ms")]).await;
-    let shown = sidecar.until("web", in_sync_with(&renewed)).await;
-    assert_eq!(
-        shown["object"],
-        json!({"id": id, "adopted": true, "snis": ["a.test", "hand.test"]})
-    );
-    let mut after = pod.held("a.test");
-    for field in ["cert", "key", "updated_at"] {
-        after[field] = before[field].clone();
-    }
-    assert_eq!(after, before);
-    assert_eq!(pod.served("a.test").await, renewed.chain_ders());
-}
-
-#[tokio::test]
-async fn names_are_taken_from_others_only_where_that_is_asked_for() {
-    let pod = Pod::new().await;
-    let theirs = pod.pki.pair(&["a.test", "x.test"]);
-    let id = "77777777-7777-4777-8777-777777777777";
-    pod.put(id, &theirs, &json!({"snis": ["a.test", "x.test"]}));
-    let volume = pod.volume("web");
-    let pair = pod.pki.pair(&["a.test", "b.test"]);
-    publish(&volume, &pair);
-    let mut sidecar = pod.sidecar(&[]).await;
-    let shown = sidecar.until_state("web", "refused").await;
-    assert_eq!(shown["reason"], "names_uncovered");
-    assert!(shown["message"].as_str().unwrap().contains(id), "{shown}");
-    assert!(sidecar.terminate().await.success());
-    let sidecar = pod.sidecar(&[("CERTIFICATES__WEB__TAKE_SNIS", "true")]).await;
-    sidecar.until_state("web", "in_sync").await;
-    assert_eq!(pod.served("a.test").await, pair.chain_ders());
-    assert_eq!(pod.served("x.test").await, theirs.chain_ders());
-    assert_eq!(pod.held("x.test")["snis"], json!(["x.test"]));
-}
-
-#[tokio::test]
-async fn snis_gained_and_lost_follow_and_those_made_by_hand_stay() {
-    let pod = Pod::new().await;
-    let volume = pod.volume("web");
-    publish(&volume, &pod.pki.pair(&["a.test", "b.test"]));
-    let sidecar = pod.sidecar(&[]).await;
-    sidecar.until_state("web", "in_sync").await;
-    let id = pod.held("a.test")["id"].as_str().unwrap().to_owned();
-    let sni = json!({"name": "hand.test", "certificate": {"id": id}});
-    assert_eq!(pod.kong.model().answer(&Request::json("POST", "/snis", &sni)).status, 201);
-    let next = pod.pki.pair(&["b.test", "c.test"]);
-    publish(&volume, &next);
-    sidecar.until("web", in_sync_with(&next)).await;
-    assert_eq!(pod.held("b.test")["snis"], json!(["b.test", "c.test", "hand.test"]));
 }
 
 #[tokio::test]
