@@ -91,7 +91,11 @@ struct Stage {
 
 impl Stage {
     async fn set() -> Outcome<Self> {
-        let real = std::env::var("KONG_ADMIN_URL").ok().zip(std::env::var("KONG_PROXY_TLS").ok());
+        let real = match (std::env::var("KONG_ADMIN_URL"), std::env::var("KONG_PROXY_TLS")) {
+            (Ok(url), Ok(proxy)) => Some((url, proxy)),
+            (Err(_), Err(_)) => None,
+            _ => return Err("set both of KONG_ADMIN_URL and KONG_PROXY_TLS, or none".into()),
+        };
         let (embedded, url, proxy) = match real {
             Some((url, proxy)) => (None, url, resolve(&proxy)?),
             None => {
@@ -183,7 +187,20 @@ impl Stage {
                 }
             }
         };
-        timeout(PATIENCE, found).await??;
+        match timeout(PATIENCE, found).await {
+            Ok(found) => found?,
+            Err(_) => {
+                let status = self.status.borrow();
+                let why = status.bindings.get(&name).and_then(|binding| binding.message.clone());
+                return Err(format!(
+                    "not within {} s: {}; the object that was made, if any, is tagged managed-by:kong-cert-reloader:{}",
+                    PATIENCE.as_secs(),
+                    why.unwrap_or_default(),
+                    status.instance
+                )
+                .into());
+            }
+        }
         let status = Arc::clone(&self.status.borrow());
         let binding = &status.bindings[&name];
         let detail = binding.message.as_deref().map(|why| format!(": {why}")).unwrap_or_default();

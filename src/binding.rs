@@ -17,7 +17,7 @@ const CERT: &str = "tls.crt";
 /// The file that they call the key.
 const KEY: &str = "tls.key";
 /// The name of the binding that `CERTS_DIR` itself is.
-const DEFAULT: &str = "default";
+pub(crate) const DEFAULT: &str = "default";
 
 /// A certificate to be kept in Kong, and where its files are.
 #[derive(Clone, Debug, PartialEq)]
@@ -146,6 +146,10 @@ impl Bindings {
             }
         }
         self.insert_configured();
+        // A configured one is missed as a binding, not as a directory.
+        oddities.retain(
+            |oddity| !matches!(oddity, Oddity::Half { name, .. } if self.folded.contains_key(name)),
+        );
         oddities.retain(|oddity| self.told.insert(oddity.clone()));
         oddities
     }
@@ -194,6 +198,18 @@ impl Bindings {
         self.known.get(name)
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Binding> {
         self.known.values()
@@ -230,6 +246,7 @@ impl Found {
                 continue;
             }
             if !holds_pair(&path) {
+                found.oddities.extend(half_of_a_pair(&path));
                 found.others.insert(path);
                 continue;
             }
@@ -249,6 +266,19 @@ fn holds_pair(directory: &Path) -> bool {
     [CERT, KEY].iter().all(|file| fs::symlink_metadata(directory.join(file)).is_ok())
 }
 
+/// A directory with one of the two files was meant to be a binding.
+fn half_of_a_pair(directory: &Path) -> Option<Oddity> {
+    let has = |file: &str| fs::symlink_metadata(directory.join(file)).is_ok();
+    let (there, missing) = match (has(CERT), has(KEY)) {
+        (true, false) => (CERT, KEY),
+        (false, true) => (KEY, CERT),
+        _ => return None,
+    };
+    let name = directory.file_name()?.to_str()?.parse::<BindingName>().ok()?.folded();
+    let directory = Quoted::new(&directory.to_string_lossy());
+    Some(Oddity::Half { name, directory, there, missing })
+}
+
 /// What is odd about a directory in `CERTS_DIR`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Error)]
 pub enum Oddity {
@@ -257,6 +287,20 @@ pub enum Oddity {
         "directory {0} holds a certificate but cannot be a binding: a name is letters, digits, `-`, `.`, `_`, begins with a letter or digit, and has at most 128 characters; rename the mount"
     )]
     BadName(Quoted),
+    /// It holds one file of a pair.
+    #[error(
+        "{directory} holds {there} and no {missing}: it is left out until both are there; name other files with CERT_RELOADER__CERTIFICATES__<NAME>__CERT and __KEY"
+    )]
+    Half {
+        /// The name that it would have, folded.
+        name: FoldedName,
+        /// Where it is.
+        directory: Quoted,
+        /// The file that is there.
+        there: &'static str,
+        /// The one that is not.
+        missing: &'static str,
+    },
     /// Two names that no variable can tell apart.
     #[error(
         "{0} is no binding: it cannot be told from {1}, because `-`, `.`, `_` and case do not count in variables; rename one of the mounts"
@@ -280,6 +324,25 @@ mod tests {
 
     fn names(bindings: &Bindings) -> Vec<&str> {
         bindings.iter().map(|binding| binding.name.as_ref()).collect()
+    }
+
+    #[test]
+    fn a_directory_with_half_a_pair_is_told_once_unless_it_is_configured() {
+        let root = tempfile::tempdir().unwrap();
+        for (name, file) in [("web", CERT), ("api", KEY), ("other", "ca.crt"), ("mine", CERT)] {
+            fs::create_dir_all(root.path().join(name)).unwrap();
+            fs::write(root.path().join(name).join(file), "").unwrap();
+        }
+        let settings = [("mine".parse().unwrap(), CertificateSettings::default())].into();
+        let mut bindings = Bindings::new(root.path(), &settings);
+        let told: Vec<String> = bindings.look().iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told.iter().any(|told| told.contains("web holds tls.crt and no tls.key")));
+        assert!(told.iter().any(|told| told.contains("api holds tls.key and no tls.crt")));
+        assert_eq!(bindings.look(), []);
+        fs::write(root.path().join("web").join(KEY), "").unwrap();
+        bindings.look();
+        assert_eq!(names(&bindings), ["mine", "web"]);
     }
 
     #[test]

@@ -43,7 +43,11 @@ pub fn main(clock: impl Clock + 'static) -> ExitCode {
         return ExitCode::from(completions::print(shell));
     }
     let clock: Arc<dyn Clock> = Arc::new(clock);
-    match Settings::load() {
+    // What is to be checked is named: the settings have nothing to add.
+    let needs_settings =
+        !matches!(&command, Command::Check(asked) if !asked.directories.is_empty());
+    let settings = if needs_settings { Settings::load() } else { Ok(Settings::default()) };
+    match settings {
         Ok(settings) => ExitCode::from(obey(&command, &settings, &clock)),
         Err(mistakes) => {
             complain(&mistakes);

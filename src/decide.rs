@@ -161,7 +161,7 @@ pub fn decide(situation: &Situation<'_>) -> Decision {
     }
     let is_calm = situation.pushes < FLAPS || situation.since_push >= FLAP_PAUSE;
     match decision {
-        // What cannot be served is replaced at once, and so is what someone asked for.
+        // The pause is not for what cannot be served, nor for what someone asked for.
         Decision::Push(Why::HeldUnservable | Why::HeldTemporary | Why::Forced) => decision,
         Decision::Push(_) if !is_calm => {
             Decision::Hold(Wait::Flapping { remaining: FLAP_PAUSE - situation.since_push })

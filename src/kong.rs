@@ -87,8 +87,13 @@ pub struct Answer {
 #[derive(Debug, Error)]
 pub enum Lost {
     /// No connection: refused, unreachable, or no TLS.
-    #[error("no connection: {0}")]
-    Connect(Quoted),
+    #[error("no connection to {to}: {cause}; see whether it runs there, or set ADMIN__URL")]
+    Connect {
+        /// Scheme, host and port.
+        to: Quoted,
+        /// What happened.
+        cause: Quoted,
+    },
     /// No connection, and none to come before something is mended.
     #[error("no connection: {cause}; {mend}")]
     ToMend {
@@ -234,7 +239,7 @@ impl From<Lost> for Failure {
         match lost {
             Lost::TooLarge { .. } => Self::not_kong(lost.to_string()),
             Lost::Unusable(unusable) => Self::Unusable(unusable.to_string()),
-            Lost::Connect(_) | Lost::ToMend { .. } | Lost::Broken(_) | Lost::Timeout => {
+            Lost::Connect { .. } | Lost::ToMend { .. } | Lost::Broken(_) | Lost::Timeout => {
                 Self::Unavailable { detail: lost.to_string(), status: None, retry_after: None }
             }
         }

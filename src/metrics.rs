@@ -134,7 +134,11 @@ impl Metrics {
             "Times another writer undid what was settled",
             self.contested.clone(),
         );
-        ours.register("proofs", "Handshakes, by what they showed", self.proofs.clone());
+        ours.register(
+            "proofs",
+            "Handshakes for names of certificates, by what they showed",
+            self.proofs.clone(),
+        );
         ours.register_with_unit(
             "propagation",
             "From a generation seen in the files to Kong serving it, or accepting it without proof",

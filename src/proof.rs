@@ -11,6 +11,7 @@ mod port;
 
 use std::future::Future;
 
+use rustls::pki_types::ServerName;
 use thiserror::Error;
 
 pub use self::client::ProxyClient;
@@ -47,6 +48,14 @@ impl Question {
     }
 }
 
+/// Whether a client can ask for this name, with `label` for a wildcard: TLS libraries send host
+/// names, and Kong takes more than those.
+#[must_use]
+pub fn is_askable(name: &Sni, label: &str) -> bool {
+    let question = Question { name: Some(name.clone()), key_type: None };
+    question.asked(label).is_some_and(|asked| ServerName::try_from(asked).is_ok())
+}
+
 /// Makes handshakes. The program's is [`ProxyClient`]; tests have one without sockets.
 pub trait Handshake {
     /// One full handshake with `port`: the chain that it shows to whoever asks for `sni`, and
@@ -63,10 +72,17 @@ pub trait Handshake {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Unseen {
     /// Nobody listens, or there is no way there.
-    #[error("no connection: {0}; check PROXY__ADDRESS")]
-    NoConnection(Quoted),
+    #[error(
+        "no connection to {to}: {cause}; see whether Kong's proxy listens there, or set PROXY__ADDRESS"
+    )]
+    NoConnection {
+        /// Host and port.
+        to: Quoted,
+        /// What happened.
+        cause: Quoted,
+    },
     /// It listens, and says nothing.
-    #[error("no answer in time; check PROXY__ADDRESS, and PROXY__PROTOCOL")]
+    #[error("no answer in time; check PROXY__ADDRESS and PROXY__PROTOCOL")]
     Silent,
     /// What answers speaks something else.
     #[error("that port speaks no TLS; set PROXY__ADDRESS to a proxy_listen of Kong that has ssl")]
@@ -91,14 +107,14 @@ impl Unseen {
     /// Whether every other name would end like this one.
     #[must_use]
     pub const fn is_silence(&self) -> bool {
-        matches!(self, Self::NoConnection(_) | Self::Silent | Self::NoTls)
+        matches!(self, Self::NoConnection { .. } | Self::Silent | Self::NoTls)
     }
 
     /// The word for labels and reasons.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
         match self {
-            Self::NoConnection(_) | Self::Silent => "no_connection",
+            Self::NoConnection { .. } | Self::Silent => "no_connection",
             Self::NoTls => "no_tls",
             Self::Closed | Self::Refused(_) | Self::NoKey | Self::Unaskable => "no_handshake",
         }
@@ -120,5 +136,21 @@ mod tests {
             assert_eq!(question.asked("x1").as_deref(), Some(asked));
         }
         assert_eq!(Question::WITHOUT_NAME.asked("x1"), None);
+    }
+
+    #[test]
+    fn a_name_that_is_no_host_name_cannot_be_asked_for() {
+        let long = format!("*.{}.test", vec!["x".repeat(60); 4].join("."));
+        for (name, askable) in [
+            ("a.test", true),
+            ("*.a.test", true),
+            ("a_b.test", true),
+            ("localhost", true),
+            ("-a.test", false),
+            ("a.123", false),
+            (&*long, false),
+        ] {
+            assert_eq!(is_askable(&name.parse().unwrap(), "proof-0123abcd"), askable, "{name}");
+        }
     }
 }

@@ -7,6 +7,7 @@ mod ledger;
 mod memory;
 mod plan;
 mod proving;
+mod subject;
 mod verdict;
 
 use std::collections::BTreeSet;
@@ -28,7 +29,7 @@ use crate::held::Snapshot;
 use crate::kong::{Change, Failure, Gate, Kong, Mode, Wire};
 use crate::metrics::Metrics;
 use crate::names::{BindingName, Sni};
-use crate::proof::{Errand, Evidence};
+use crate::proof::{Errand, Evidence, NoProof};
 use crate::quote::Quoted;
 use crate::settings::{AdminUrl, Proxy, Settings};
 use crate::status::{BindingStatus, KongStatus, Reason, State};
@@ -83,6 +84,8 @@ pub enum Again {
     At(Timestamp),
     /// At once: handshakes show something else than what Kong held.
     AtOnce,
+    /// Soon, together with others: handshakes go on showing something else.
+    Soon,
     /// When Kong may answer, at the earliest after its `Retry-After`.
     Retry {
         /// Kong's wish.
@@ -227,6 +230,9 @@ impl<W: Wire> Reconciler<W> {
         if !ask_kong {
             return Err(Obstacle::Failure(Failure::NotSent));
         }
+        if self.ledger.proof.why_not() == Some(NoProof::NoListener) {
+            kong.doubt_node();
+        }
         match kong.refresh() {
             Ok(()) => self.credentials_told = false,
             Err(unusable) if !self.credentials_told => {
@@ -261,8 +267,8 @@ impl<W: Wire> Reconciler<W> {
 
     /// Takes what handshakes showed. `None` if nothing follows from it.
     pub fn hear(&mut self, evidence: Evidence, now: Timestamp) -> Option<Conclusion> {
-        if let (true, Some(kong)) = (evidence.is_silence(), &mut self.kong) {
-            // It may listen elsewhere since it was started anew.
+        if let (true, Some(kong)) = (evidence.doubts_port(), &mut self.kong) {
+            // It may listen elsewhere since it was started anew: the next pass asks.
             kong.doubt_node();
         }
         self.ledger.hear(evidence, now)
@@ -364,7 +370,10 @@ async fn announce<W: Wire>(kong: &Kong<W>, id: Uuid, names: &BTreeSet<Sni>) -> O
         }
         kong.announce(id, names).await.map(|()| Outcome::Announced)
     };
-    announced.await.unwrap_or_else(Outcome::Unsent)
+    announced.await.unwrap_or_else(|failure| match failure {
+        Failure::NotSent => Outcome::Unsent(failure),
+        failure => Outcome::NotAnnounced(failure),
+    })
 }
 
 /// Why no candidate of a pass can be brought to Kong.
@@ -386,8 +395,12 @@ impl Obstacle {
             Self::Failure(failure) => Verdict::of_failure(failure),
             Self::Unsupported(reason) => {
                 let message = match reason {
-                    Reason::NoAdminApi => "no Admin API is configured: ADMIN__URL is empty",
-                    _ => "this kong has no database (DB-less), and this version cannot feed it",
+                    Reason::NoAdminApi => {
+                        "no Admin API is configured; set ADMIN__URL to this kong's, or remove the sidecar"
+                    }
+                    _ => {
+                        "this kong has no database (DB-less), and this version cannot feed it; put the certificate into its declarative configuration, or give it a database"
+                    }
                 };
                 Verdict::new(State::Unsupported, *reason, message)
             }

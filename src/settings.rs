@@ -403,6 +403,15 @@ mod tests {
     }
 
     #[test]
+    fn a_variable_with_one_underscore_too_few_is_a_mistake() {
+        let vars = [(OsString::from("CERT_RELOADER_DRY_RUN"), OsString::from("true"))];
+        let told = Settings::from_env(vars).unwrap_err().to_string();
+        let expected =
+            "CERT_RELOADER_DRY_RUN: unknown setting; did you mean CERT_RELOADER__DRY_RUN?";
+        assert_eq!(told, expected);
+    }
+
+    #[test]
     fn a_file_holds_the_same_tree() {
         let settings = read_yaml(
             r"

@@ -105,11 +105,8 @@ pub async fn run<W: Wire, H: Handshake>(
             reconciler.forget(&gone);
         }
         let due = sidecar.schedule.take_due(Instant::now());
-        let errands = due.proofs.iter().filter_map(|name| reconciler.errand(name));
-        proofs.extend(errands.map(|errand| errand.run(&handshake)));
-        if sidecar.take_look_without_name() {
-            proofs.extend(reconciler.errand_without_name().map(|errand| errand.run(&handshake)));
-        }
+        let errands = sidecar.errands(&reconciler, &due);
+        proofs.extend(errands.into_iter().map(|errand| errand.run(&handshake)));
         if due.looks.is_empty() {
             tokio::select! {
                 Some(evidence) = proofs.next() => sidecar.proved(&mut reconciler, evidence),
@@ -195,13 +192,14 @@ impl<'a> Sidecar<'a> {
     }
 
     fn begin(&mut self) {
+        let admin_url = self.settings.admin.url.as_ref().map(ToString::to_string);
         info!(
             version = env!("CARGO_PKG_VERSION"), instance = %self.settings.instance,
-            certs_dir = %self.settings.certs_dir.display(), dry_run = self.settings.dry_run, "started"
+            admin_url, certs_dir = %self.settings.certs_dir.display(), dry_run = self.settings.dry_run, "started"
         );
         self.discover();
         self.follow();
-        if self.bindings.iter().next().is_none() {
+        if self.bindings.is_empty() {
             warn!(
                 certs_dir = %self.settings.certs_dir.display(),
                 "no certificates found; mount Secrets with tls.crt and tls.key beneath it, or set CERT_RELOADER__CERTIFICATES__NAME__DIR"

@@ -202,7 +202,7 @@ fn quoted(names: &BTreeSet<String>) -> BTreeSet<String> {
 pub enum State {
     /// Not concluded yet.
     Pending,
-    /// File and Kong agree.
+    /// Kong serves what the file holds; where no handshakes are made, it holds it.
     InSync,
     /// The file's certificate begins later.
     NotYetValid,

@@ -369,6 +369,15 @@ impl Unreadable {
         }
     }
 
+    /// What it says, and the system's words where there are any.
+    #[must_use]
+    pub fn with_cause(&self) -> String {
+        match self {
+            Self::Io { source, .. } => format!("{self}: {source}"),
+            _ => self.to_string(),
+        }
+    }
+
     /// The kind of trouble, for states and labels.
     #[must_use]
     pub const fn reason(&self) -> Reason {

@@ -314,7 +314,7 @@ async fn logs_are_for_those_who_ask_for_them() {
     for command in ["sync", "diff"] {
         assert_eq!(pod.run_with(&[command], &settings).await.err, "");
         let said = pod.run_with(&[command, "-v"], &settings).await;
-        assert!(said.err.contains("\"message\":\"not served as configured\""), "{said:?}");
+        assert!(said.err.contains("\"message\":\"not in place\""), "{said:?}");
         assert!(!said.err.contains("\"level\":\"DEBUG\""), "{said:?}");
     }
 }
@@ -370,7 +370,7 @@ async fn diff_tells_what_a_pass_would_do_and_only_reads() {
     let lines: Vec<&str> = said.out.lines().collect();
     assert_eq!(lines[0], "web: it would be created");
     assert!(lines[1].starts_with(&format!("    file    {}  from 20", short(&pair))), "{said:?}");
-    assert_eq!(lines[2], "    kong    nothing that can be served");
+    assert_eq!(lines[2], "    kong    nothing");
     assert!(lines[3].starts_with("    served  "), "{said:?}");
     assert!(pod.methods().iter().all(|method| method == "GET"), "{:?}", pod.methods());
 
@@ -431,6 +431,71 @@ async fn diff_shows_what_is_served_for_each_of_many() {
     let bindings = said["bindings"].as_object().unwrap().values();
     let unknown = bindings.filter(|binding| binding["served"].is_null());
     assert_eq!(unknown.count(), 0, "{said:#}");
+}
+
+#[tokio::test]
+async fn where_nothing_is_proven_sync_and_diff_say_so() {
+    let pod = Pod::new().await;
+    pod.publish("web", &pod.pki.pair(&["a.test"]));
+    for command in ["sync", "diff"] {
+        let said = pod.run_with(&[command], &[("PROXY__ADDRESS", "")]).await;
+        assert_eq!(said.code, 0, "{said:?}");
+        assert!(said.out.contains("\nno handshakes were made, nothing is proven: "), "{said:?}");
+        let said = pod.run(&[command]).await;
+        assert!(!said.out.contains("no handshakes"), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_around_is_said_beneath_the_table() {
+    let pod = Pod::new().await;
+    let former = pod.pki.leaf(&["a.test"]).not_before(now() - 9 * DAY).issue();
+    pod.kong.model().set_default_pair(&former.chain_pem(), &former.key_pem());
+    pod.publish("web", &pod.pki.leaf(&["a.test"]).not_before(now() - DAY).issue());
+    let said = pod.run(&["sync"]).await;
+    assert!(said.out.contains("\nclients that send no server name get an older"), "{said:?}");
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_not_waited_for() {
+    let pod = Pod::new().await;
+    pod.publish("web", &pod.pki.pair(&["a.test"]));
+    pod.kong.require_header("Kong-Admin-Token", "t", 401);
+    let began = Instant::now();
+    let said = pod.run(&["sync", "--timeout", "25s"]).await;
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(began.elapsed() < Duration::from_secs(20) && said.out.contains("unauthorized"));
+}
+
+#[tokio::test]
+async fn a_kong_that_cannot_be_fed_is_no_success() {
+    let pod = Pod::new().await;
+    pod.publish("web", &pod.pki.pair(&["a.test"]));
+    pod.kong.model().dbless(true);
+    for command in ["sync", "diff"] {
+        let said = pod.run(&[command]).await;
+        assert_eq!(said.code, 1, "{said:?}");
+        assert!(said.out.contains("dbless"), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn check_names_directories_by_their_own_name_and_tells_of_half_a_pair() {
+    let pod = Pod::new().await;
+    let certs = pod.certs.path();
+    for name in ["web", "api"] {
+        pod.publish(name, &pod.pki.pair(&["a.test"]));
+    }
+    let paths = ["web", "api"].map(|name| certs.join(name).to_str().unwrap().to_owned());
+    // Settings that are wrong have nothing to do with it.
+    let said = run(&["check", &paths[0], &paths[1]], &[("HOLD", "soon")]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!((said.row("web")[1], said.row("api")[1]), ("yes", "yes"));
+    fs::create_dir(certs.join("half")).unwrap();
+    fs::write(certs.join("half").join("tls.crt"), "").unwrap();
+    let said = run(&["check", certs.to_str().unwrap()], &[]).await;
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.err.contains("half holds tls.crt and no tls.key"), "{said:?}");
 }
 
 #[tokio::test]
@@ -532,8 +597,8 @@ async fn check_tells_what_can_be_served_and_until_when() {
     assert_eq!((said.code, said.err.as_str()), (0, ""), "{said:?}");
     assert_eq!(said.out.lines().filter(|line| line.contains("  yes  ")).count(), 3, "{said:?}");
     assert_eq!((said.row("a")[3], said.row("b")[3]), ("ec", "rsa"));
-    assert!(said.row("default")[2].ends_with("(90 days left)"), "{said:?}");
-    assert_eq!(said.row("default")[4..], ["a.test", &path("good/tls.crt")]);
+    assert!(said.row("good")[2].ends_with("(90 days left)"), "{said:?}");
+    assert_eq!(said.row("good")[4..], ["a.test", &path("good/tls.crt")]);
 
     for (name, code, out, err) in [
         ("expired", 1, "expired 3 days ago", ""),
@@ -636,7 +701,7 @@ async fn help_and_completions_need_no_valid_settings_and_the_rest_does() {
         assert_eq!((said.code, said.err.as_str()), (0, ""), "{shell}");
         assert!(said.out.contains("sync") && said.out.contains("force"), "{shell}: {said:?}");
     }
-    for command in [&["sync"][..], &["diff"], &["check", "/tmp"]] {
+    for command in [&["sync"][..], &["diff"], &["check"]] {
         let said = run(command, &broken).await;
         assert_eq!((said.code, said.out.as_str()), (2, ""));
         assert!(said.err.contains("CERT_RELOADER__HOLD"), "{said:?}");

@@ -102,11 +102,11 @@ async fn shell_in(namespaces: &[&str], needed: &str, script: &str, what: &str) -
         Ok(output) if output.status.success() => Some(unshare(script)),
         Ok(output) => {
             let cause = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            eprintln!("not tested: {what}; {cause}");
+            not_tested(&format!("{what}; {cause}"));
             None
         }
         Err(cause) => {
-            eprintln!("not tested: {what}; unshare: {cause}");
+            not_tested(&format!("{what}; unshare: {cause}"));
             None
         }
     }
@@ -257,7 +257,7 @@ async fn files_that_may_not_be_read_are_told_with_owner_and_mend() {
     if is_root() {
         command.uid(user).gid(user);
     } else {
-        eprintln!("not tested: files of another user; only root can become another user");
+        not_tested("files of another user; only root can become another user");
     }
     let sidecar = pod.run(command, &[]).await;
     let owner = fs::metadata(plain.join("tls.crt")).unwrap();
@@ -288,7 +288,7 @@ async fn files_that_may_not_be_read_are_told_with_owner_and_mend() {
 async fn a_closed_directory_is_told_in_place_of_the_file_that_cannot_be_seen() {
     let pod = Pod::new().await;
     if !is_root() {
-        eprintln!("not tested: directories of another user; only root can become another user");
+        not_tested("directories of another user; only root can become another user");
         return;
     }
     let closed = pod.path("closed");
@@ -378,4 +378,9 @@ async fn kongs_proxy_port_is_told_from_its_admin_api() {
             "{message}"
         );
     }
+}
+
+/// Seen even where the output of tests is captured.
+fn not_tested(what: &str) {
+    let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("not tested: {what}\n"));
 }

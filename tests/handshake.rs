@@ -164,6 +164,15 @@ async fn a_port_that_says_nothing_is_not_waited_for_for_ever() {
 }
 
 #[tokio::test]
+async fn of_many_that_wait_for_a_silent_port_a_few_try_it() {
+    let port = Port::new().await;
+    port.kong.proxy_is_silent(true);
+    let all = futures_util::future::join_all((0..40).map(|_| port.ask(None))).await;
+    assert!(all.iter().all(|asked| *asked == Err(Unseen::Silent)), "{all:?}");
+    assert!(port.kong.handshakes().len() <= 8, "{}", port.kong.handshakes().len());
+}
+
+#[tokio::test]
 async fn a_certificate_that_kong_cannot_serve_ends_the_handshake() {
     let port = Port::new().await;
     let pair = port.pki.pair(&["a.test"]);

@@ -407,7 +407,7 @@ async fn a_newer_certificate_in_kong_is_never_replaced_and_told_after_the_hold()
     assert_eq!(pod.web(), (State::Held, "kong_newer"));
     let told = pod.until(|web| web.message != held.message).await;
     assert_within(kong.elapsed() - seen, s(300), s(300) + A_MOMENT);
-    assert!(told.message.unwrap().contains("still newer"));
+    assert!(told.message.unwrap().contains("still began later"));
     sleep(6 * HOUR).await;
     let told = log.warnings().into_iter().filter(|warning| warning.contains("HOLD"));
     assert_eq!(told.count(), 1);

@@ -103,7 +103,7 @@ async fn another_certificate_in_its_place_is_told_by_name_and_digest_until_it_is
     assert!(message.contains("a.test") && message.contains(&leaf(&other)), "{message}");
     assert_eq!(shown["served"]["leaf_sha256"][0], leaf(&other).as_str());
     assert_eq!(shown["kong"]["leaf_sha256"][0], leaf(&pair).as_str());
-    let told = sidecar.logged("not served as configured").await;
+    let told = sidecar.logged("not in place").await;
     assert_eq!((&told["level"], &told["reason"]), (&"WARN".into(), &"other_certificate".into()));
     pod.kong.model().serve_instead("a.test", None);
     let renewed = pod.publish();
@@ -149,6 +149,22 @@ async fn a_port_that_cannot_prove_anything_is_told_with_the_mend() {
     pod.kong.restart_proxy().await;
     let renewed = pod.publish();
     sidecar.until("web", is_served(&renewed)).await;
+}
+
+#[tokio::test]
+async fn a_port_that_hangs_puts_no_push_off_nor_the_end() {
+    let pod = Pod::new().await;
+    pod.kong.proxy_is_silent(true);
+    pod.publish();
+    let mut sidecar = pod.sidecar(&[]).await;
+    sidecar.until("web", |shown| shown["reason"] == "proving").await;
+    let renewed = pod.publish();
+    let renewed = leaf(&renewed);
+    sidecar.until("web", |shown| shown["kong"]["leaf_sha256"][0] == renewed.as_str()).await;
+    // Not one of the handshakes has come to its end.
+    let metrics = sidecar.page("/metrics").await.1;
+    assert!(!metrics.contains("proofs_total{"), "{metrics}");
+    assert!(sidecar.terminate().await.success());
 }
 
 #[tokio::test]

@@ -64,7 +64,9 @@ pub enum Invalid {
         path: Quoted,
     },
     /// A passphrase would be needed.
-    #[error("the private key in {path} is encrypted: decrypt it with `openssl pkey -in`")]
+    #[error(
+        "the private key in {path} is encrypted: decrypt it with `openssl pkey -in FILE -out FILE`"
+    )]
     EncryptedKey {
         /// The file.
         path: Quoted,

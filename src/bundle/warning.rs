@@ -82,7 +82,7 @@ impl fmt::Display for Warning {
                 "the leaf must not sign, so TLS 1.2 fails: issue it with the key usage digitalSignature",
             ),
             Self::NoNames => {
-                f.write_str("the leaf has no DNS name: issue it with a subject alternative name")
+                f.write_str("the leaf has no DNS name, and clients will not trust it: issue it with a subject alternative name; it is refused unless SNIS names some")
             }
             Self::WeakSelfSignature { subject, digest } => write!(
                 f,

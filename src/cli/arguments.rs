@@ -82,23 +82,24 @@ Examples:
   kong-cert-reloader sync                              in a Job, or before a test
   kubectl exec deploy/kong-kong -c cert-reloader -- kong-cert-reloader sync
   kong-cert-reloader sync --force web                  although Kong's certificate is newer
-  kong-cert-reloader sync -o json | jq '.bindings[].state'
+  kong-cert-reloader sync -o json | jq '.bindings | map_values(.state)'
 
 Exit codes: 0 all in place, 1 not all, or none found, 2 wrong usage or settings.";
 
 const DIFF: &str = "\
 Examples:
   kubectl exec deploy/kong-kong -c cert-reloader -- kong-cert-reloader diff
-  kong-cert-reloader diff -o json | jq '.bindings[] | {state, reason, message}'
-  kong-cert-reloader diff || kong-cert-reloader sync   only if there is something to do
+  kong-cert-reloader diff -o json | jq '.bindings | map_values({state, message})'
+  kong-cert-reloader diff; test $? = 3 && kong-cert-reloader sync
 
-Exit codes: 0 no difference, 3 some, 1 it cannot be told, 2 wrong usage or settings.";
+Exit codes: 0 no difference, 3 some, 1 it cannot be told, or a file or object is at fault, 2 wrong
+usage or settings.";
 
 const CHECK: &str = "\
 Examples:
   kong-cert-reloader check                             those of the settings
   kong-cert-reloader check ./certs                     tls.crt and tls.key there, or in its children
-  kong-cert-reloader check -o json ./certs | jq '.[] | select(.days_left < 14).name'
+  kong-cert-reloader check -o json ./certs | jq '.[] | select(.servable and .days_left < 14).name'
 
 Exit codes: 0 all can be served now, 1 not all, or none found, 2 wrong usage or settings.";
 
@@ -112,7 +113,9 @@ Exit codes: 0 yes, 1 no, or no answer, 2 wrong usage or settings.";
 const COMPLETIONS: &str = "\
 Examples:
   kong-cert-reloader completions bash > /etc/bash_completion.d/kong-cert-reloader
-  source <(kong-cert-reloader completions zsh)";
+  source <(kong-cert-reloader completions zsh)
+
+Exit codes: 0, 2 wrong usage.";
 
 #[derive(Debug, Args)]
 pub(super) struct Sync {

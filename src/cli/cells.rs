@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::clock::Timestamp;
-use crate::status::{BindingStatus, State};
+use crate::status::{BindingStatus, State, Status};
 
 /// Where there is nothing to show.
 pub(super) const NOTHING: &str = "-";
@@ -67,6 +67,13 @@ pub(super) fn notes(binding: &BindingStatus) -> Vec<String> {
     }
     notes.extend(binding.warnings.iter().map(|warning| format!("warning: {warning}")));
     notes
+}
+
+/// What is to be said beneath all bindings: that nothing was proven, and what is wrong around them.
+pub(super) fn footnotes(status: &Status) -> Vec<String> {
+    let unproven = status.kong.unproven.iter();
+    let unproven = unproven.map(|why| format!("no handshakes were made, nothing is proven: {why}"));
+    unproven.chain(status.findings.iter().cloned()).collect()
 }
 
 #[cfg(test)]

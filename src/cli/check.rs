@@ -9,10 +9,9 @@ use super::arguments::Check;
 use super::exit::{self, Standing};
 use super::table::{self, Row};
 use super::{cells, complain, found};
-use crate::binding::{Binding, Bindings};
+use crate::binding::{self, Binding, Bindings};
 use crate::bundle::{Bundle, Facts};
 use crate::clock::Timestamp;
-use crate::names::BindingName;
 use crate::quote::Quoted;
 use crate::settings::{Settings, path_of};
 use crate::status::{Reason, Shown};
@@ -20,7 +19,7 @@ use crate::status::{Reason, Shown};
 /// What the files of one binding come to.
 #[derive(Debug, Serialize)]
 struct Checked {
-    name: BindingName,
+    name: String,
     /// Where its certificate lies.
     cert: String,
     /// Whether Kong could serve it now.
@@ -36,24 +35,34 @@ struct Checked {
 
 /// Shows what the files come to: those of the settings, or those in the given directories.
 pub(super) fn check(settings: &Settings, asked: &Check, now: Timestamp) -> u8 {
+    let mut has_odd = false;
     let bindings = if asked.directories.is_empty() {
         let Some(bindings) = found::bindings_told(settings) else { return exit::USAGE };
-        if bindings.iter().next().is_none() {
+        if bindings.is_empty() {
             complain(&found::none_of_the_settings(&settings.certs_dir));
         }
         vec![bindings]
     } else {
         let Some(directories) = named(&asked.directories) else { return exit::USAGE };
-        directories.iter().map(|directory| beneath(directory)).collect()
+        let beneath = directories.iter().map(|directory| beneath(directory));
+        beneath
+            .map(|(bindings, is_odd)| {
+                has_odd |= is_odd;
+                bindings
+            })
+            .collect()
     };
-    let has_empty = bindings.iter().any(|bindings| bindings.iter().next().is_none());
+    let has_empty = bindings.iter().any(Bindings::is_empty);
     let all = bindings.iter().flat_map(Bindings::iter);
-    let checked: Vec<Checked> = all.map(|binding| Checked::of(binding, now)).collect();
+    let mut checked: Vec<Checked> = all.map(|binding| Checked::of(binding, now)).collect();
+    if !asked.directories.is_empty() {
+        checked.iter_mut().for_each(Checked::be_named_by_directory);
+    }
     let shows_files = !asked.directories.is_empty();
     let output = asked.output.output;
     let printed = output.print(&checked, |width| report(&checked, shows_files, now, width));
     let standings = checked.iter().map(Checked::standing);
-    exit::code(standings.chain(has_empty.then_some(Standing::Fails))).max(printed)
+    exit::code(standings.chain((has_empty || has_odd).then_some(Standing::Fails))).max(printed)
 }
 
 /// The directories as absolute paths, or nothing if one of them is none that could be shown; tells
@@ -72,19 +81,21 @@ fn named(directories: &[PathBuf]) -> Option<Vec<PathBuf>> {
     paths.collect()
 }
 
-/// What lies there, as if it were `CERTS_DIR`; tells what is odd, and if there is nothing.
-fn beneath(directory: &Path) -> Bindings {
+/// What lies there, as if it were `CERTS_DIR`, and whether any of it is odd; tells that, and if there
+/// is nothing.
+fn beneath(directory: &Path) -> (Bindings, bool) {
     let mut bindings = Bindings::new(directory, &BTreeMap::new());
-    for oddity in bindings.look() {
-        complain(&oddity);
+    let oddities = bindings.look();
+    for oddity in &oddities {
+        complain(oddity);
     }
-    if bindings.iter().next().is_none() {
+    if bindings.is_empty() {
         let none = found::none_in(directory);
         complain(&format_args!(
-            "no certificates: {none}; name the directory of one, or the one above"
+            "no certificates: {none}; give the directory with tls.crt and tls.key, or the one above it"
         ));
     }
-    bindings
+    (bindings, !oddities.is_empty())
 }
 
 /// Why a binding cannot be served now.
@@ -105,7 +116,7 @@ impl Checked {
         let warnings =
             |facts: &Facts| facts.warnings_at(now).iter().map(ToString::to_string).collect();
         Self {
-            name: binding.name.clone(),
+            name: binding.name.to_string(),
             cert: Quoted::new(&binding.cert_path().to_string_lossy()).to_string(),
             servable: flaw.is_none(),
             reason: flaw.as_ref().map(|flaw| flaw.reason),
@@ -117,6 +128,14 @@ impl Checked {
         }
     }
 
+    /// A directory that was given is no `default` of anything.
+    fn be_named_by_directory(&mut self) {
+        let directory = Path::new(&self.cert).parent().and_then(Path::file_name);
+        if let (true, Some(directory)) = (self.name == binding::DEFAULT, directory) {
+            self.name = directory.to_string_lossy().into_owned();
+        }
+    }
+
     const fn standing(&self) -> Standing {
         if self.servable { Standing::Fine } else { Standing::Fails }
     }
@@ -125,7 +144,7 @@ impl Checked {
 fn parse(binding: &Binding) -> Result<Bundle, Flaw> {
     let generation = binding.source().read().map_err(|unreadable| Flaw {
         reason: Reason::File(unreadable.reason()),
-        message: with_cause(&unreadable),
+        message: unreadable.with_cause(),
     })?;
     binding.bundle(&generation).map_err(|invalid| Flaw {
         reason: Reason::Bundle(invalid.reason()),
@@ -142,16 +161,10 @@ fn untimely(binding: &Binding, bundle: &Bundle, now: Timestamp) -> Option<Flaw> 
     let facts = bundle.facts();
     facts.not_yet_valid_at(now).then(|| {
         let from = facts.validity.not_before;
-        let message = format!("the certificate begins at {from}; wait, or check this clock");
+        let message =
+            format!("the certificate begins at {from}; wait, or check the clock of this machine");
         Flaw { reason: Reason::NotBefore, message }
     })
-}
-
-fn with_cause(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    }
 }
 
 fn report(checked: &[Checked], shows_files: bool, now: Timestamp, width: Option<u16>) -> String {
@@ -168,7 +181,7 @@ fn row(checked: &Checked, shows_file: bool, now: Timestamp) -> Row {
     let file = checked.file.as_ref();
     let keys = checked.key_types.join(", ");
     let mut cells = vec![
-        checked.name.as_ref().to_owned(),
+        checked.name.clone(),
         if checked.servable { "yes" } else { "no" }.to_owned(),
         file.map_or_else(nothing, |file| cells::until(file.not_after, now)),
         if keys.is_empty() { nothing() } else { keys },

@@ -13,8 +13,10 @@ use crate::names::BindingName;
 use crate::settings::Settings;
 use crate::status::{BindingStatus, Reason, Shown, State, Status};
 
-/// Where nothing is there that a client could be shown.
-const NONE: &str = "nothing that can be served";
+/// Where nothing is there.
+const NONE: &str = "nothing";
+/// Where there is something that no client could be shown.
+const BROKEN: &str = "something that cannot be served";
 /// Where it was not looked at, or not to the end.
 const UNKNOWN: &str = "not known";
 
@@ -53,7 +55,7 @@ fn for_reading(settings: &Settings) -> Settings {
 fn report(status: &Status, now: Timestamp, width: Option<u16>) -> String {
     let all = status.bindings.iter();
     let shown: Vec<String> = all.map(|(name, binding)| one(name, binding, now, width)).collect();
-    shown.join("\n")
+    table::footed(&shown.join("\n"), &cells::footnotes(status))
 }
 
 fn one(name: &BindingName, binding: &BindingStatus, now: Timestamp, width: Option<u16>) -> String {
@@ -83,6 +85,7 @@ fn heading(binding: &BindingStatus) -> String {
 fn places(binding: &BindingStatus, now: Timestamp) -> [(&'static str, String); 3] {
     let (file, kong, served) = (&binding.file, &binding.kong, &binding.served);
     let of_kong = match (kong, binding.reason) {
+        (None, Some(Reason::DryRun)) if binding.object.is_some() => BROKEN.to_owned(),
         (None, Some(Reason::DryRun)) => NONE.to_owned(),
         (None, _) => UNKNOWN.to_owned(),
         (Some(kong), _) => beside(kong, &[("file", file)], now),
@@ -91,7 +94,7 @@ fn places(binding: &BindingStatus, now: Timestamp) -> [(&'static str, String); 3
         || UNKNOWN.to_owned(),
         |served| beside(served, &[("file", file), ("kong", kong)], now),
     );
-    let of_file = file.as_ref().map_or_else(|| NONE.to_owned(), |file| certificate(file, now));
+    let of_file = file.as_ref().map_or_else(|| BROKEN.to_owned(), |file| certificate(file, now));
     [("file", of_file), ("kong", of_kong), ("served", of_served)]
 }
 
@@ -186,7 +189,7 @@ b: it would be replaced
 
 c: it would be created
     file    AA:AA:AA:AA:AA:AA:AA:AA  from 2026-11-21 until 2026-12-01 (9 days left)
-    kong    nothing that can be served
+    kong    nothing
     served  not known
 
 d: unreachable (no_answer): kong is down
@@ -195,7 +198,7 @@ d: unreachable (no_answer): kong is down
     served  not known
 
 e: pending (starting)
-    file    nothing that can be served
+    file    something that cannot be served
     kong    not known
     served  not known
 ";

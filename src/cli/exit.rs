@@ -20,20 +20,24 @@ pub(super) enum Standing {
 }
 
 impl Standing {
-    /// Whether it is in Kong. With `DRY_RUN` nothing gets there.
+    /// Whether it is in Kong. With `DRY_RUN` nothing gets there, and nothing to a Kong that cannot be
+    /// fed.
     pub(super) fn after_sync(binding: &BindingStatus) -> Self {
-        if binding.state.is_in_place() { Self::Fine } else { Self::Fails }
+        if binding.state == State::InSync { Self::Fine } else { Self::Fails }
     }
 
     /// Whether file, Kong and what is served agree; it fails where that cannot be told, or where the
     /// file or the object is at fault.
     pub(super) fn in_diff(binding: &BindingStatus) -> Self {
         match (binding.state, binding.reason) {
-            (State::InSync | State::Unsupported, _) => Self::Fine,
+            (State::InSync, _) => Self::Fine,
+            // What is served was not seen.
+            (State::NotServed, Some(Reason::Unseen(_))) => Self::Fails,
             (State::Pending, Some(Reason::DryRun))
             | (State::Held | State::NotYetValid | State::NotServed, _) => Self::Differs,
             (
                 State::Pending
+                | State::Unsupported
                 | State::Invalid
                 | State::Refused
                 | State::Unauthorized
@@ -69,11 +73,12 @@ mod tests {
         let expired = Some(Reason::Bundle(bundle::Reason::Expired));
         for (state, reason, sync, diff) in [
             (State::InSync, None, OK, OK),
-            (State::Unsupported, Some(Reason::Dbless), OK, OK),
+            (State::Unsupported, Some(Reason::Dbless), FAILED, FAILED),
             (State::Pending, Some(Reason::DryRun), FAILED, DIFFERS),
             (State::Held, held, FAILED, DIFFERS),
             (State::NotYetValid, Some(Reason::NotBefore), FAILED, DIFFERS),
-            (State::NotServed, None, FAILED, DIFFERS),
+            (State::NotServed, Some(Reason::OtherCertificate), FAILED, DIFFERS),
+            (State::NotServed, Some(Reason::Unseen("no_tls")), FAILED, FAILED),
             (State::Pending, Some(Reason::Starting), FAILED, FAILED),
             (State::Pending, Some(Reason::Changing), FAILED, FAILED),
             (State::Pending, Some(Reason::Conflict), FAILED, FAILED),

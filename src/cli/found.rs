@@ -55,6 +55,9 @@ pub(super) fn none_in(directory: &Path) -> String {
         Err(error) => match error.kind() {
             io::ErrorKind::NotFound => format!("{shown} does not exist"),
             io::ErrorKind::NotADirectory => format!("{shown} is no directory"),
+            io::ErrorKind::PermissionDenied => {
+                format!("{shown} may not be read by this user ({error})")
+            }
             _ => format!("{shown} cannot be read: {error}"),
         },
     }

@@ -83,7 +83,11 @@ impl Once {
 /// Waits until each binding has come to a conclusion, and nothing follows from it at once.
 async fn concluded(mut status: watch::Receiver<Arc<Status>>) {
     let is_concluded = |status: &Arc<Status>| {
-        let is_over = |binding: &BindingStatus| binding.is_concluded() && !binding.is_asking;
+        // Credentials do not mend themselves while one waits.
+        let is_over = |binding: &BindingStatus| {
+            let is_concluded = binding.is_concluded() || binding.state == State::Unauthorized;
+            is_concluded && !binding.is_asking
+        };
         status.idle && status.bindings.values().all(is_over)
     };
     // An error: the loop has ended.
@@ -141,17 +145,18 @@ mod tests {
     #[tokio::test]
     async fn it_ends_when_all_are_concluded_and_nothing_follows_at_once() {
         let (sender, receiver) = watch::channel(Arc::new(status(&[])));
-        let mut end = std::pin::pin!(concluded(receiver));
+        let ends_now = || concluded(receiver.clone()).now_or_never().is_some();
         // Before the first look nothing is known, not even that there is nothing.
-        assert_eq!(end.as_mut().now_or_never(), None);
+        assert!(!ends_now());
         for (states, idle, ends) in [
             (&[State::InSync, State::Pending][..], true, false),
             (&[State::InSync, State::Unreachable], true, false),
             (&[State::InSync, State::Invalid], false, false),
             (&[State::InSync, State::Invalid], true, true),
+            (&[State::InSync, State::Unauthorized], true, true),
         ] {
             sender.send_replace(Arc::new(Status { idle, ..status(states) }));
-            assert_eq!(end.as_mut().now_or_never().is_some(), ends, "{states:?}");
+            assert_eq!(ends_now(), ends, "{states:?}");
         }
     }
 

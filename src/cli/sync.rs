@@ -59,7 +59,8 @@ fn all_known(names: &[BindingName], bindings: &Bindings) -> Result<(), String> {
 fn report(status: &Status, now: Timestamp, width: Option<u16>) -> String {
     let rows: Vec<Row> =
         status.bindings.iter().map(|(name, binding)| row(name, binding, now)).collect();
-    if rows.is_empty() { String::new() } else { table::table(&HEAD, &rows, width) }
+    let table = if rows.is_empty() { String::new() } else { table::table(&HEAD, &rows, width) };
+    table::footed(&table, &cells::footnotes(status))
 }
 
 fn row(name: &BindingName, binding: &BindingStatus, now: Timestamp) -> Row {

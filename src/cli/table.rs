@@ -33,6 +33,18 @@ pub(super) fn table(head: &[&str], rows: &[Row], width: Option<u16>) -> String {
     text
 }
 
+/// What stands beneath the whole, a line each after an empty one.
+pub(super) fn footed(text: &str, footnotes: &[String]) -> String {
+    let mut footed = text.to_owned();
+    if !footnotes.is_empty() {
+        footed.push('\n');
+    }
+    for footnote in footnotes {
+        footed += &line(footnote);
+    }
+    footed
+}
+
 /// `text` with four spaces before each line, wrapped at `width` if there is one.
 pub(super) fn indented(text: &str, width: Option<u16>) -> String {
     let Some(width) = width else { return line(&format!("{INDENT}{text}")) };

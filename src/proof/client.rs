@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -14,7 +14,7 @@ use rustls::{
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::{Handshake, ProxyPort, Unseen};
@@ -24,6 +24,8 @@ use crate::settings::HostPort;
 
 /// Longer than any handshake within a pod or a cluster takes.
 const TIMEOUT: Duration = Duration::from_secs(3);
+/// A port that said nothing is asked again after this long.
+const REST: Duration = Duration::from_millis(500);
 /// So many at a time: each costs Kong a signature.
 const AT_A_TIME: usize = 4;
 
@@ -33,11 +35,25 @@ const AT_A_TIME: usize = 4;
 pub struct ProxyClient {
     provider: CryptoProvider,
     permits: Semaphore,
+    silence: Mutex<Option<Silence>>,
+}
+
+/// A port that said nothing until the time was up, and when.
+#[derive(Debug)]
+struct Silence {
+    port: ProxyPort,
+    at: Instant,
+    /// How many in a row; a single one may be the fault of its name.
+    times: u32,
 }
 
 impl Default for ProxyClient {
     fn default() -> Self {
-        Self { provider: aws_lc_rs::default_provider(), permits: Semaphore::new(AT_A_TIME) }
+        Self {
+            provider: aws_lc_rs::default_provider(),
+            permits: Semaphore::new(AT_A_TIME),
+            silence: Mutex::default(),
+        }
     }
 }
 
@@ -49,19 +65,50 @@ impl Handshake for ProxyClient {
         key_type: Option<KeyType>,
     ) -> Result<ServedChain, Unseen> {
         let _permit = self.permits.acquire().await.map_err(|_| Unseen::Silent)?;
+        if self.is_silent(port) {
+            return Err(Unseen::Silent);
+        }
         let witness = Arc::new(Witness::new(&self.provider, key_type));
         let shaken = timeout(TIMEOUT, shake(port, sni, &witness)).await;
-        match (witness.proven(), shaken) {
+        let chain = match (witness.proven(), shaken) {
             // What comes after that does not matter: it may want a client certificate.
             (Some(chain), _) => Ok(chain),
             (None, Ok(Err(unseen))) => Err(unseen),
             (None, Ok(Ok(())) | Err(_)) => Err(Unseen::Silent),
-        }
+        };
+        self.note(port, chain == Err(Unseen::Silent));
+        chain
+    }
+}
+
+impl ProxyClient {
+    /// Whether the port said nothing to the last one: thousands may wait for their turn.
+    fn is_silent(&self, port: &ProxyPort) -> bool {
+        let silence = self.silence();
+        silence.as_ref().is_some_and(|silence| {
+            silence.port == *port && silence.times > 1 && silence.at.elapsed() < REST
+        })
+    }
+
+    fn note(&self, port: &ProxyPort, is_silent: bool) {
+        let mut silence = self.silence();
+        let before = silence.take().filter(|before| before.port == *port);
+        let times = before.map_or(0, |before| before.times).saturating_add(1);
+        let at = Instant::now();
+        *silence = is_silent.then(|| Silence { port: port.clone(), at, times });
+    }
+
+    fn silence(&self) -> MutexGuard<'_, Option<Silence>> {
+        self.silence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 async fn shake(port: &ProxyPort, sni: Option<&str>, witness: &Arc<Witness>) -> Result<(), Unseen> {
-    let mut stream = connect(&port.at).await.map_err(|error| no_connection(&error))?;
+    let no_connection = |error: io::Error| Unseen::NoConnection {
+        to: Quoted::new(&port.to_string()),
+        cause: Quoted::new(&error.to_string()),
+    };
+    let mut stream = connect(&port.at).await.map_err(no_connection)?;
     // Without a name the client sends none: an address is no server name.
     let name = match sni {
         Some(sni) => ServerName::try_from(sni.to_owned()).map_err(|_| Unseen::Unaskable)?,
@@ -69,7 +116,7 @@ async fn shake(port: &ProxyPort, sni: Option<&str>, witness: &Arc<Witness>) -> R
     };
     let config = Witness::config(witness).map_err(|error| unseen(&error))?;
     if port.proxy_protocol {
-        let header = proxy_header(&stream).map_err(|error| no_connection(&error))?;
+        let header = proxy_header(&stream).map_err(no_connection)?;
         stream.write_all(header.as_bytes()).await.map_err(|_| Unseen::Closed)?;
     }
     match TlsConnector::from(Arc::new(config)).connect(name, stream).await {
@@ -98,10 +145,6 @@ fn proxy_header(stream: &TcpStream) -> io::Result<String> {
     let (from, to) = (stream.local_addr()?, stream.peer_addr()?);
     let family = if from.is_ipv4() { "TCP4" } else { "TCP6" };
     Ok(format!("PROXY {family} {} {} {} {}\r\n", from.ip(), to.ip(), from.port(), to.port()))
-}
-
-fn no_connection(error: &io::Error) -> Unseen {
-    Unseen::NoConnection(Quoted::new(&error.to_string()))
 }
 
 fn unseen(error: &Error) -> Unseen {
@@ -153,7 +196,7 @@ impl Witness {
         seen.chain.take().filter(|_| seen.is_signed)
     }
 
-    fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -231,14 +274,25 @@ fn type_of(scheme: SignatureScheme) -> Option<KeyType> {
 
 /// Suites of TLS 1.2 are for one kind of key, those of TLS 1.3 for any.
 fn goes_with(suite: CipherSuite, key_type: KeyType) -> bool {
-    let is_rsa = format!("{suite:?}").contains("_RSA_");
-    let is_ecdsa = format!("{suite:?}").contains("_ECDSA_");
     match key_type {
-        KeyType::Rsa => !is_ecdsa,
+        KeyType::Rsa => !ECDSA_SUITES.contains(&suite),
         // Ed25519 goes with the suites of ECDSA (RFC 8422, section 5.10).
-        KeyType::Ec | KeyType::Ed25519 => !is_rsa,
+        KeyType::Ec | KeyType::Ed25519 => !RSA_SUITES.contains(&suite),
     }
 }
+
+/// Those of TLS 1.2 for RSA that the library has.
+const RSA_SUITES: [CipherSuite; 3] = [
+    CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+    CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+    CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+];
+/// Those of TLS 1.2 for ECDSA that the library has.
+const ECDSA_SUITES: [CipherSuite; 3] = [
+    CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+    CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+];
 
 #[cfg(test)]
 mod tests {
@@ -251,7 +305,7 @@ mod tests {
             let witness = Witness::new(&provider, Some(key_type));
             assert!(!witness.schemes.is_empty());
             assert!(witness.schemes.iter().all(|scheme| type_of(*scheme) == Some(key_type)));
-            assert!((1..9).contains(&witness.provider.cipher_suites.len()), "{key_type:?}");
+            assert_eq!(witness.provider.cipher_suites.len(), 6, "{key_type:?}");
         }
     }
 }

@@ -1,14 +1,15 @@
 //! A round of handshakes, and what came of it.
 
 use super::{Handshake, ProxyPort, Question, Unseen};
-use crate::bundle::{Fingerprint, ServedChain};
+use crate::bundle::ServedChain;
 use crate::names::BindingName;
 
 /// What a round is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum About {
-    /// Whether the names of a binding are served with what Kong held then.
-    Binding(BindingName, Fingerprint),
+    /// Whether the names of a binding are served with what Kong holds, in this round of asking:
+    /// what an earlier round has shown is no answer to it.
+    Binding(BindingName, u64),
     /// What clients get that send no name.
     NoName,
 }
@@ -36,10 +37,11 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// Whether nobody answered.
+    /// Whether the port may not be Kong's any more, or want something else.
     #[must_use]
-    pub fn is_silence(&self) -> bool {
-        self.seen.iter().any(|(_, seen)| seen.as_ref().is_err_and(Unseen::is_silence))
+    pub fn doubts_port(&self) -> bool {
+        let doubts = |unseen: &Unseen| unseen.is_silence() || *unseen == Unseen::Closed;
+        self.seen.iter().any(|(_, seen)| seen.as_ref().is_err_and(doubts))
     }
 }
 

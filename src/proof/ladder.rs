@@ -38,16 +38,21 @@ pub enum Step {
     LookAgain(Duration),
     /// Write the object again as it is, so that the node hears of it.
     Announce,
-    /// It is not served; look again after this long.
+    /// It is not served; look again after this long. See whether Kong still holds it, and can be read.
     GiveUp(Duration),
+    /// As before, and no more is known; look again after this long.
+    Nothing(Duration),
 }
 
 /// Where the proof of one bundle stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ladder {
     rung: Rung,
-    since: Instant,
+    /// The first look that did not show it.
+    since: Option<Instant>,
     looks: u32,
+    /// It was announced since it was written, and since it was last seen served.
+    was_announced: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,10 +69,14 @@ enum Rung {
 }
 
 impl Ladder {
-    /// Kong holds it since `now`.
+    /// Kong holds it. Its time begins with the first look.
     #[must_use]
-    pub const fn begin(now: Instant) -> Self {
-        Self { rung: Rung::Waiting, since: now, looks: 0 }
+    pub const fn begin() -> Self {
+        Self::at(Rung::Waiting)
+    }
+
+    const fn at(rung: Rung) -> Self {
+        Self { rung, since: None, looks: 0, was_announced: false }
     }
 
     /// Whether it is to be announced.
@@ -82,9 +91,9 @@ impl Ladder {
         matches!(self.rung, Rung::GivenUp)
     }
 
-    /// It was announced.
-    pub const fn announced(&mut self, now: Instant) {
-        *self = Self { rung: Rung::Announced, since: now, looks: 0 };
+    /// It was announced, or could not be.
+    pub const fn announced(&mut self) {
+        *self = Self { was_announced: true, ..Self::at(Rung::Announced) };
     }
 
     /// What follows from a round of handshakes. `patience` is how long it may take to be served;
@@ -97,25 +106,28 @@ impl Ladder {
         now: Instant,
     ) -> Step {
         if finding == Finding::Served {
-            *self = Self { rung: Rung::Proven, since: now, looks: 0 };
+            *self = Self::at(Rung::Proven);
             return Step::Proven;
         }
         if self.rung == Rung::Proven {
-            *self = Self::begin(now);
+            *self = Self { since: Some(now), ..Self::begin() };
             return Step::Doubt(FIRST_LOOK.min(patience));
         }
-        let rest = patience.saturating_sub(now - self.since);
+        let rest = patience.saturating_sub(now - *self.since.get_or_insert(now));
         match self.rung {
             Rung::Waiting | Rung::Announced if !rest.is_zero() => {
                 let wait = FIRST_LOOK.saturating_mul(1 << self.looks.min(10)).min(LONGEST_WAIT);
                 self.looks = self.looks.saturating_add(1);
                 Step::LookAgain(wait.min(rest))
             }
+            // What showed another chain before is announced, whatever it shows now.
+            Rung::Announcing => Step::Announce,
             // What is not served for want of a listener is not mended by a message to the nodes.
-            Rung::Waiting | Rung::Announcing if finding == Finding::Other && may_announce => {
+            _ if finding == Finding::Other && may_announce && !self.was_announced => {
                 self.rung = Rung::Announcing;
                 Step::Announce
             }
+            Rung::GivenUp if finding == Finding::Nothing => Step::Nothing(GIVEN_UP),
             _ => {
                 self.rung = Rung::GivenUp;
                 Step::GiveUp(GIVEN_UP)
@@ -137,7 +149,7 @@ mod tests {
     #[test]
     fn looks_become_rarer_and_the_last_is_at_the_end_of_the_patience() {
         let start = Instant::now();
-        let (mut ladder, mut now, mut waits) = (Ladder::begin(start), start, Vec::new());
+        let (mut ladder, mut now, mut waits) = (Ladder::begin(), start, Vec::new());
         while let Step::LookAgain(wait) = ladder.climb(Finding::Other, PATIENCE, true, now) {
             waits.push(wait.as_millis());
             now += wait;
@@ -150,13 +162,14 @@ mod tests {
     #[test]
     fn it_is_announced_once_then_given_up_and_looked_at_all_the_same() {
         let start = Instant::now();
-        let mut ladder = Ladder::begin(start);
+        let mut ladder = Ladder::begin();
         let look =
             |ladder: &mut Ladder, at| ladder.climb(Finding::Other, PATIENCE, true, start + s(at));
+        assert_eq!(look(&mut ladder, 0), Step::LookAgain(FIRST_LOOK));
         assert_eq!(look(&mut ladder, 8), Step::Announce);
         // Kong could not be asked to: it is tried again.
         assert_eq!(look(&mut ladder, 9), Step::Announce);
-        ladder.announced(start + s(10));
+        ladder.announced();
         assert_eq!(look(&mut ladder, 10), Step::LookAgain(FIRST_LOOK));
         assert_eq!(look(&mut ladder, 18), Step::GiveUp(GIVEN_UP));
         assert_eq!(look(&mut ladder, 48), Step::GiveUp(GIVEN_UP));
@@ -166,7 +179,8 @@ mod tests {
     #[test]
     fn what_is_served_begins_anew() {
         let start = Instant::now();
-        let mut ladder = Ladder::begin(start);
+        let mut ladder = Ladder::begin();
+        ladder.climb(Finding::Nothing, PATIENCE, true, start);
         ladder.climb(Finding::Nothing, PATIENCE, true, start + s(8));
         assert!(ladder.is_given_up());
         let served = ladder.climb(Finding::Served, PATIENCE, true, start + s(9));
@@ -180,15 +194,40 @@ mod tests {
     #[test]
     fn a_port_that_shows_nothing_is_no_reason_to_announce() {
         let start = Instant::now();
-        let mut ladder = Ladder::begin(start);
+        let mut ladder = Ladder::begin();
+        ladder.climb(Finding::Nothing, PATIENCE, true, start);
         let step = ladder.climb(Finding::Nothing, PATIENCE, true, start + s(8));
         assert_eq!(step, Step::GiveUp(GIVEN_UP));
     }
 
     #[test]
+    fn what_shows_another_chain_after_it_was_given_up_is_announced_then() {
+        let start = Instant::now();
+        let mut ladder = Ladder::begin();
+        let look =
+            |ladder: &mut Ladder, finding, at| ladder.climb(finding, PATIENCE, true, start + s(at));
+        look(&mut ladder, Finding::Nothing, 0);
+        assert_eq!(look(&mut ladder, Finding::Nothing, 8), Step::GiveUp(GIVEN_UP));
+        assert_eq!(look(&mut ladder, Finding::Nothing, 38), Step::Nothing(GIVEN_UP));
+        assert_eq!(look(&mut ladder, Finding::Other, 68), Step::Announce);
+        assert_eq!(look(&mut ladder, Finding::Nothing, 69), Step::Announce);
+        ladder.announced();
+        look(&mut ladder, Finding::Other, 70);
+        assert_eq!(look(&mut ladder, Finding::Other, 78), Step::GiveUp(GIVEN_UP));
+    }
+
+    #[test]
+    fn a_first_look_that_comes_late_does_not_give_up() {
+        let start = Instant::now();
+        let mut ladder = Ladder::begin();
+        let step = ladder.climb(Finding::Nothing, PATIENCE, true, start + s(600));
+        assert_eq!(step, Step::LookAgain(FIRST_LOOK));
+    }
+
+    #[test]
     fn where_nothing_may_be_written_nothing_is_announced() {
         let start = Instant::now();
-        let mut ladder = Ladder::begin(start);
+        let mut ladder = Ladder::begin();
         let step = ladder.climb(Finding::Other, Duration::ZERO, false, start);
         assert_eq!(step, Step::GiveUp(GIVEN_UP));
     }

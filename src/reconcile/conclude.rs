@@ -72,7 +72,8 @@ impl Ledger {
                 };
                 Conclusion { prove, ..conclusion }
             }
-            Outcome::Announced => self.announced(name, now),
+            Outcome::Announced => self.announced(name, None, now),
+            Outcome::NotAnnounced(failure) => self.not_announced(name, failure, now),
             Outcome::NoDatabase => {
                 let again = Some(Again::Retry { not_before: None });
                 self.stand(name, Verdict::no_database(), again, Some(true), now)
@@ -100,7 +101,7 @@ impl Ledger {
             memory.was_settled_before();
         }
         memory.settle(facts);
-        self.agreed(name, held, facts, now)
+        self.agreed(name, held, facts, false, now)
     }
 
     fn unwritten(
@@ -146,6 +147,28 @@ impl Ledger {
         // It was answered when it was looked at: others need not wait for this one, unless Kong
         // wishes it.
         if matches!(failure, Failure::Unavailable { retry_after: None, .. }) {
+            conclusion.answered = Some(true);
+        }
+        conclusion
+    }
+
+    /// What may pass is tried again; what will not is told when the time is up.
+    fn not_announced(
+        &mut self,
+        name: &BindingName,
+        failure: Failure,
+        now: Timestamp,
+    ) -> Conclusion {
+        let may_pass = matches!(
+            failure,
+            Failure::Unavailable { .. } | Failure::NotKong { .. } | Failure::Conflict { .. }
+        );
+        if !may_pass {
+            return self.announced(name, Some(failure), now);
+        }
+        let mut conclusion = self.failed(name, &failure, now);
+        // It was answered when it was looked at, see above.
+        if !matches!(failure, Failure::Unavailable { retry_after: Some(_), .. }) {
             conclusion.answered = Some(true);
         }
         conclusion
@@ -199,7 +222,7 @@ impl Ledger {
             memory.note_push();
         }
         memory.settle(facts);
-        self.agreed(name, Some(held), facts, now)
+        self.agreed(name, Some(held), facts, true, now)
     }
 
     fn show_object(
@@ -213,7 +236,8 @@ impl Ledger {
         let adopted = matches!(desired.footing, Footing::Adopted { .. });
         let snis = held.map(|held| held.snis.clone()).unwrap_or_default();
         let object = ObjectStatus { id: desired.id, adopted, snis };
-        let warnings = warnings(desired, &object, facts, now);
+        let mut warnings = warnings(desired, &object, facts, now);
+        warnings.extend(self.unasked(held));
         let status = &mut self.memory(name, now).status;
         for warning in warnings.iter().filter(|warning| !status.warnings.contains(warning)) {
             warn!(binding = %name, warning, "served with a warning");

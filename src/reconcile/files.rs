@@ -58,7 +58,7 @@ impl Ledger {
             }
             Err(unreadable) => {
                 let reason = Reason::File(unreadable.reason());
-                let message = with_cause(unreadable);
+                let message = unreadable.with_cause();
                 Err(Early::Concluded(Verdict::new(State::Invalid, reason, message), None))
             }
         };
@@ -162,11 +162,4 @@ fn renew_at(binding: &Binding, facts: &Facts) -> Timestamp {
     let life = validity.not_before.until(validity.not_after);
     let share = life.mul_f64(binding.settings.renew_by.share()).as_secs();
     Timestamp(validity.not_before.0.saturating_add(i64::try_from(share).unwrap_or(i64::MAX)))
-}
-
-fn with_cause(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    }
 }

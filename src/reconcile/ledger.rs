@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::memory::{Memory, Pair};
 use super::plan::{Candidate, Decided, Plan, Planned};
-use super::proving::{Proof, is_about_proof};
+use super::proving::Proof;
 use crate::binding::Binding;
 use crate::bundle::{self, Facts};
 use crate::claims::Claims;
@@ -91,10 +91,9 @@ impl Ledger {
         let announce = match &plan {
             Plan::Decided(decided) if decided.decision == Decision::InSync => {
                 let memory = self.memory.get(&candidate.binding.name);
-                let memory = memory.filter(|memory| is_about_proof(&memory.status));
                 let proving = memory.and_then(|memory| memory.proving.as_ref());
-                let bundle = candidate.bundle.facts().fingerprint;
-                proving.map(|proving| proving.to_announce(bundle)).unwrap_or_default()
+                let subject = self.subject(held.as_ref(), candidate.bundle.facts(), true);
+                proving.map(|proving| proving.to_announce(subject.as_ref())).unwrap_or_default()
             }
             _ => BTreeSet::new(),
         };

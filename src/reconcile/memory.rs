@@ -14,7 +14,7 @@ use crate::desired::Owner;
 use crate::held::{HeldCertificate, Snapshot};
 use crate::kong::Failure;
 use crate::names::Sni;
-use crate::reconcile::proving::Proving;
+use crate::reconcile::subject::Proving;
 use crate::status::{BindingStatus, State};
 use crate::volume::{FrozenMount, Identity};
 

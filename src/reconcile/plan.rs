@@ -68,6 +68,8 @@ pub(super) enum Outcome {
     Written(Box<HeldCertificate>),
     /// What Kong holds was announced to its nodes.
     Announced,
+    /// It was not, because Kong would not have it, or did not answer.
+    NotAnnounced(Failure),
     /// It was not, because Kong does not reach its database.
     NoDatabase,
     /// It was not answered, or refused.

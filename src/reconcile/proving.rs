@@ -5,21 +5,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::{info, warn};
-use uuid::Uuid;
 
 use super::ledger::Ledger;
+use super::subject::{Proving, Subject, served_names};
 use super::verdict::Verdict;
 use super::{Again, Conclusion, Prove};
-use crate::bundle::{Facts, Fingerprint, KeyType, ServedChain};
+use crate::bundle::{Facts, ServedChain};
 use crate::clock::Timestamp;
 use crate::held::HeldCertificate;
-use crate::kong::Node;
-use crate::names::{BindingName, Sni};
-use crate::proof::{
-    About, Errand, Evidence, Finding, Ladder, NoProof, ProxyPort, Question, Step, Unseen,
-};
+use crate::kong::{Failure, Node};
+use crate::names::BindingName;
+use crate::proof::{self, About, Errand, Evidence, NoProof, ProxyPort, Question, Step, Unseen};
 use crate::settings::{AdminUrl, Proxy};
-use crate::status::{BindingStatus, Reason, Shown, State};
+use crate::status::{BindingStatus, Reason, State};
 
 /// Beyond the time that Kong names.
 const GRACE: Duration = Duration::from_secs(3);
@@ -36,6 +34,7 @@ pub(super) struct Proof {
     /// Stands for a wildcard: one label for this process, since Kong keeps in mind each name that
     /// it was asked for and does not have.
     label: String,
+    rounds: u64,
     /// What clients get that send no name.
     without_name: Option<ServedChain>,
     /// What is wrong with that.
@@ -48,7 +47,8 @@ impl Proof {
             port: None,
             patience: Duration::ZERO,
             may_announce,
-            label: format!("proof-{:016x}", fastrand::u64(..)),
+            label: format!("proof-{:08x}", fastrand::u32(..)),
+            rounds: 0,
             without_name: None,
             findings: BTreeSet::new(),
         }
@@ -83,112 +83,41 @@ impl Proof {
     }
 }
 
-/// What the handshakes of one binding should show, and how far that is proven.
-#[derive(Debug)]
-pub(super) struct Proving {
-    subject: Subject,
-    /// What was not seen served yet.
-    open: BTreeSet<Question>,
-    ladder: Ladder,
-}
-
-/// What Kong holds.
-#[derive(Debug, PartialEq, Eq)]
-struct Subject {
-    object: Uuid,
-    bundle: Fingerprint,
-    chains: Vec<(KeyType, Fingerprint)>,
-    names: BTreeSet<Sni>,
-    /// No second pair could be shown in its place.
-    is_alone: bool,
-    /// It is what the files hold.
-    is_wanted: bool,
-}
-
-impl Subject {
-    /// `None` if there is no name to ask for, or nothing that could be shown.
-    fn of(held: &HeldCertificate, facts: &Facts, is_wanted: bool) -> Option<Self> {
-        // Kong stores other spellings, too, and serves those to nobody.
-        let is_served = |name: &Sni, stored: &String| name.as_ref() == stored.as_str();
-        let parsed = |stored: &String| stored.parse().ok().filter(|name| is_served(name, stored));
-        let names: BTreeSet<Sni> = held.snis.iter().filter_map(parsed).collect();
-        (!names.is_empty()).then(|| Self {
-            object: held.id,
-            bundle: facts.fingerprint,
-            chains: facts.key_types.iter().copied().zip(facts.chains.iter().copied()).collect(),
-            names,
-            is_alone: !held.has_alt(),
-            is_wanted,
-        })
-    }
-
-    fn questions(&self) -> BTreeSet<Question> {
-        let key_types: Vec<Option<KeyType>> = if self.is_alone {
-            vec![None]
-        } else {
-            self.chains.iter().map(|(key_type, _)| Some(*key_type)).collect()
-        };
-        let ask = |name: &Sni| {
-            let name = Some(name.clone());
-            key_types
-                .iter()
-                .map(move |key_type| Question { name: name.clone(), key_type: *key_type })
-        };
-        self.names.iter().flat_map(ask).collect()
-    }
-
-    fn is_proven_by(&self, question: &Question, seen: &Result<ServedChain, Unseen>) -> bool {
-        let Ok(shown) = seen else { return false };
-        self.chains.iter().any(|(key_type, fingerprint)| {
-            question.key_type.is_none_or(|asked| asked == *key_type)
-                && *fingerprint == shown.fingerprint
-        })
-    }
-}
-
-impl Proving {
-    fn begin(subject: Subject) -> Self {
-        let open = subject.questions();
-        Self { subject, open, ladder: Ladder::begin(Instant::now()) }
-    }
-
-    /// The names that are to be announced if Kong still holds `bundle`.
-    pub(super) fn to_announce(&self, bundle: Fingerprint) -> BTreeSet<Sni> {
-        let is_due = self.ladder.is_announcing() && self.subject.bundle == bundle;
-        let open = self.open.iter().filter_map(|question| question.name.clone());
-        open.filter(|_| is_due).collect()
-    }
-}
-
-/// A handshake that did not show what it should.
-type Flaw = (Question, Result<ServedChain, Unseen>);
-
 impl Ledger {
-    /// File and Kong agree: what follows depends on what Kong serves.
+    /// File and Kong agree: what follows depends on what Kong serves. What `was_written` just now is
+    /// proven anew, whatever was seen before.
     pub(super) fn agreed(
         &mut self,
         name: &BindingName,
         held: Option<&HeldCertificate>,
         facts: &Facts,
+        was_written: bool,
         now: Timestamp,
     ) -> Conclusion {
-        let port = self.proof.port();
-        let subject = held.zip(port).and_then(|(held, _)| Subject::of(held, facts, true));
+        let subject = self.subject(held, facts, true);
         let Some(subject) = subject else {
-            self.memory(name, now).proving = None;
+            self.end_proving(name, now);
             self.landed(name, now);
             return self.stand(name, Verdict::IN_SYNC, None, Some(true), now);
         };
         let memory = self.memory(name, now);
-        let goes_on = is_about_proof(&memory.status)
-            && memory.proving.as_ref().is_some_and(|proving| proving.subject == subject);
+        let known = memory.proving.as_ref().filter(|proving| proving.subject == subject);
+        let known = known.filter(|_| !was_written).map(|proving| proving.ladder.is_given_up());
+        let goes_on = known.is_some() && is_about_proof(&memory.status);
+        let unchanged = Verdict::unchanged(&memory.status);
+        let verdict = match known {
+            Some(true) => self.not_served(name),
+            Some(false) if goes_on => unchanged,
+            _ => Verdict::proving(),
+        };
         if goes_on {
-            let verdict = Verdict::unchanged(&memory.status);
             return self.stand(name, verdict, None, Some(true), now);
         }
-        memory.proving = Some(Proving::begin(subject));
-        memory.status.is_asking = true;
-        let conclusion = self.stand(name, Verdict::proving(), None, Some(true), now);
+        match known {
+            Some(_) => self.ask_again(name, now),
+            None => self.begin_proving(name, subject, now),
+        }
+        let conclusion = self.stand(name, verdict, None, Some(true), now);
         Conclusion { prove: Some(Prove::After(Duration::ZERO)), ..conclusion }
     }
 
@@ -199,22 +128,72 @@ impl Ledger {
         held: Option<(&HeldCertificate, &Facts)>,
         now: Timestamp,
     ) -> Option<Prove> {
-        let port = self.proof.port().is_some();
-        let subject = held.and_then(|(held, facts)| Subject::of(held, facts, false));
-        let memory = self.memory(name, now);
-        let known = memory.proving.as_ref().map(|proving| &proving.subject);
-        if known == subject.as_ref() {
-            return None;
+        let subject = held.and_then(|(held, facts)| self.subject(Some(held), facts, false));
+        let known = self.memory(name, now).proving.as_ref().map(|proving| &proving.subject);
+        match subject {
+            Some(subject) if known != Some(&subject) => {
+                self.begin_proving(name, subject, now);
+                Some(Prove::After(Duration::ZERO))
+            }
+            Some(_) => None,
+            None => {
+                self.end_proving(name, now);
+                None
+            }
         }
-        memory.proving = subject.filter(|_| port).map(Proving::begin);
-        memory.status.is_asking = memory.proving.is_some();
-        memory.status.is_asking.then_some(Prove::After(Duration::ZERO))
+    }
+
+    /// What handshakes can be asked for; `None` where none are made.
+    pub(super) fn subject(
+        &self,
+        held: Option<&HeldCertificate>,
+        facts: &Facts,
+        is_wanted: bool,
+    ) -> Option<Subject> {
+        self.proof.port()?;
+        Subject::of(held?, facts, is_wanted, &self.proof.label)
+    }
+
+    fn begin_proving(&mut self, name: &BindingName, subject: Subject, now: Timestamp) {
+        self.proof.rounds += 1;
+        let round = self.proof.rounds;
+        let memory = self.memory(name, now);
+        let open = subject.questions();
+        memory.proving = Some(Proving::begin(subject, open, round));
+        memory.status.is_asking = true;
+    }
+
+    /// Kong could not be read meanwhile: what was tried until then counts, what was seen does not.
+    fn ask_again(&mut self, name: &BindingName, now: Timestamp) {
+        self.proof.rounds += 1;
+        let round = self.proof.rounds;
+        let memory = self.memory(name, now);
+        memory.status.is_asking = true;
+        if let Some(proving) = &mut memory.proving {
+            proving.round = round;
+            proving.open = proving.subject.questions();
+        }
+    }
+
+    fn end_proving(&mut self, name: &BindingName, now: Timestamp) {
+        let memory = self.memory(name, now);
+        memory.proving = None;
+        memory.status.served = None;
+        memory.status.is_asking = false;
+    }
+
+    /// Names that are not asked for, as warnings.
+    pub(super) fn unasked(&self, held: Option<&HeldCertificate>) -> Vec<String> {
+        let held = held.filter(|_| self.proof.port().is_some());
+        let names = held.into_iter().flat_map(served_names);
+        let names = names.filter(|name| !proof::is_askable(name, &self.proof.label));
+        names.map(|sni| format!("no handshake can ask for {sni}: it is not proven")).collect()
     }
 
     /// The handshakes to make for a binding, if any are to be made.
     pub(super) fn errand(&self, name: &BindingName) -> Option<Errand> {
         let proving = self.memory.get(name)?.proving.as_ref()?;
-        let about = About::Binding(name.clone(), proving.subject.bundle);
+        let about = About::Binding(name.clone(), proving.round);
         self.proof.errand(about, proving.open.iter().cloned().collect())
     }
 
@@ -233,43 +212,23 @@ impl Ledger {
                 }
                 None
             }
-            About::Binding(name, bundle) => self.hear_of(&name, bundle, evidence.seen, now),
+            About::Binding(name, round) => self.hear_of(&name, round, evidence.seen, now),
         }
     }
 
     fn hear_of(
         &mut self,
         name: &BindingName,
-        bundle: Fingerprint,
+        round: u64,
         seen: Vec<(Question, Result<ServedChain, Unseen>)>,
         now: Timestamp,
     ) -> Option<Conclusion> {
         let (patience, may_announce) = (self.proof.patience, self.proof.may_announce);
         let memory = self.memory.get_mut(name)?;
-        let proving = memory.proving.as_mut().filter(|proving| proving.subject.bundle == bundle)?;
-        let mut flaw: Option<Flaw> = None;
-        for (question, seen) in seen {
-            if proving.subject.is_proven_by(&question, &seen) {
-                self.metrics.proof("served");
-                proving.open.remove(&question);
-                continue;
-            }
-            self.metrics.proof(seen.as_ref().map_or_else(Unseen::as_str, |_| "other"));
-            // Another chain says more than none.
-            if flaw.is_none() || seen.is_ok() {
-                flaw = Some((question, seen));
-            }
-        }
-        let finding = match &flaw {
-            None => Finding::Served,
-            Some((_, Ok(_))) => Finding::Other,
-            Some((_, Err(_))) => Finding::Nothing,
-        };
+        let proving = memory.proving.as_mut().filter(|proving| proving.round == round)?;
+        let finding = proving.note(seen, &self.metrics);
         memory.status.is_asking = false;
-        memory.status.served = match &flaw {
-            None => memory.status.kong.clone(),
-            Some((_, seen)) => seen.as_ref().ok().and_then(Shown::served),
-        };
+        memory.status.served = proving.served();
         let follows = proving.subject.is_wanted && is_about_proof(&memory.status);
         let step = if follows {
             proving.ladder.climb(finding, patience, may_announce, Instant::now())
@@ -279,7 +238,7 @@ impl Ledger {
         if step == Step::Proven {
             proving.open = proving.subject.questions();
         }
-        Some(self.climbed(name, step, follows, flaw.as_ref(), now))
+        Some(self.climbed(name, step, follows, now))
     }
 
     fn climbed(
@@ -287,65 +246,70 @@ impl Ledger {
         name: &BindingName,
         step: Step,
         follows: bool,
-        flaw: Option<&Flaw>,
         now: Timestamp,
     ) -> Conclusion {
-        let status = &self.memory(name, now).status;
+        let unchanged = Verdict::unchanged(&self.memory(name, now).status);
+        let waits = self.memory(name, now).status.reason == Some(Reason::NoDatabase);
+        let proving = if waits { unchanged.clone() } else { Verdict::proving() };
         let (verdict, again, prove) = match step {
             Step::Proven if follows => {
                 self.landed(name, now);
                 (Verdict::IN_SYNC, None, Prove::WithinResync)
             }
-            Step::Proven => (Verdict::unchanged(status), None, Prove::WithinResync),
-            Step::Doubt(wait) => {
-                (Verdict::unchanged(status), Some(Again::AtOnce), Prove::After(wait))
-            }
-            Step::LookAgain(wait) => (Verdict::proving(), None, Prove::After(wait)),
-            Step::Announce => (Verdict::proving(), Some(Again::AtOnce), Prove::WithinResync),
-            Step::GiveUp(wait) => (self.not_served(flaw), None, Prove::After(wait)),
+            Step::Proven => (unchanged, None, Prove::WithinResync),
+            Step::Doubt(wait) => (unchanged, Some(Again::AtOnce), Prove::After(wait)),
+            Step::LookAgain(wait) => (proving, None, Prove::After(wait)),
+            Step::Announce => (proving, Some(Again::AtOnce), Prove::WithinResync),
+            // Where Kong cannot be read any more, that is what is told.
+            Step::GiveUp(wait) => (unchanged, Some(Again::Soon), Prove::After(wait)),
+            Step::Nothing(wait) => (unchanged, None, Prove::After(wait)),
         };
         let conclusion = self.stand(name, verdict, again, None, now);
         Conclusion { prove: Some(prove), ..conclusion }
     }
 
-    fn not_served(&self, flaw: Option<&Flaw>) -> Verdict {
-        let name = |question: &Question| {
-            question.name.as_ref().map(ToString::to_string).unwrap_or_default()
+    fn not_served(&self, name: &BindingName) -> Verdict {
+        let proving = self.memory.get(name).and_then(|memory| memory.proving.as_ref());
+        let flaw = proving.and_then(|proving| proving.flaw.as_ref());
+        let Some((question, seen)) = flaw else { return Verdict::proving() };
+        let asked = question.name.as_ref().map(ToString::to_string).unwrap_or_default();
+        let (reason, mut message) = match seen {
+            Ok(chain) if self.proof.without_name.as_ref() == Some(chain) => (
+                Reason::DefaultCertificate,
+                format!(
+                    "kong serves {asked} with its default certificate ({}), as if it did not know the name; look for errors in kong's log, and at the object in /status",
+                    chain.leaf
+                ),
+            ),
+            Ok(chain) => (
+                Reason::OtherCertificate,
+                format!(
+                    "kong serves {asked} with another certificate ({}), although it holds this one; restart this kong if it lasts, and check that PROXY__ADDRESS is a port of its own",
+                    chain.leaf
+                ),
+            ),
+            Err(unseen) => (Reason::Unseen(unseen.as_str()), format!("{asked}: {unseen}")),
         };
-        let (reason, message) = match flaw {
-            Some((question, Ok(chain))) => {
-                let name = name(question);
-                let is_default = self.proof.without_name.as_ref() == Some(chain);
-                let leaf = chain.leaf;
-                if is_default {
-                    (
-                        Reason::DefaultCertificate,
-                        format!(
-                            "kong serves {name} with its default certificate ({leaf}), as if it did not know the name; look for errors in kong's log, and at the object in /status"
-                        ),
-                    )
-                } else {
-                    (
-                        Reason::OtherCertificate,
-                        format!(
-                            "kong serves {name} with another certificate ({leaf}), although it holds this one; restart this kong if it lasts, and check that PROXY__ADDRESS is a port of its own"
-                        ),
-                    )
-                }
-            }
-            Some((question, Err(unseen))) => {
-                (Reason::Unseen(unseen.as_str()), format!("{}: {unseen}", name(question)))
-            }
-            None => (Reason::OtherCertificate, String::new()),
-        };
+        if let Some(failure) = proving.and_then(|proving| proving.unannounced.as_ref()) {
+            message += &format!(" (its nodes could not be told again: {failure})");
+        }
         Verdict::new(State::NotServed, reason, message)
     }
 
-    /// What is held was announced to the nodes.
-    pub(super) fn announced(&mut self, name: &BindingName, now: Timestamp) -> Conclusion {
-        info!(binding = %name, "announced");
+    /// What is held was announced to the nodes, or could not be.
+    pub(super) fn announced(
+        &mut self,
+        name: &BindingName,
+        failure: Option<Failure>,
+        now: Timestamp,
+    ) -> Conclusion {
+        match &failure {
+            None => info!(binding = %name, "announced"),
+            Some(failure) => warn!(binding = %name, problem = %failure, "not announced"),
+        }
         if let Some(proving) = &mut self.memory(name, now).proving {
-            proving.ladder.announced(Instant::now());
+            proving.ladder.announced();
+            proving.unannounced = failure;
         }
         let conclusion = self.stand(name, Verdict::proving(), None, Some(true), now);
         Conclusion { prove: Some(Prove::After(Duration::ZERO)), ..conclusion }
@@ -383,5 +347,5 @@ impl Ledger {
 /// Whether Kong was seen to hold what the files hold, and what is left is what it serves.
 pub(super) fn is_about_proof(status: &BindingStatus) -> bool {
     matches!(status.state, State::InSync | State::NotServed)
-        || status.reason == Some(Reason::Proving)
+        || matches!(status.reason, Some(Reason::Proving | Reason::NoDatabase))
 }

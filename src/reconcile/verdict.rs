@@ -13,6 +13,7 @@ use crate::names::BindingName;
 use crate::reconcile::Again;
 use crate::status::{BindingStatus, ObjectStatus, Reason, State};
 
+#[derive(Clone)]
 pub(super) struct Verdict {
     pub(super) state: State,
     pub(super) reason: Option<Reason>,
@@ -80,11 +81,11 @@ impl Verdict {
                 Some(Again::After(remaining)),
             ),
             Wait::KongNewer { overdue: false } => (
-                "kong's certificate is newer than the file; this node's volume will follow".to_owned(),
+                "kong's certificate began later than the file's, so another replica is ahead; it ends when this node's volume follows, or with `sync --force NAME` if the file's is the one to serve".to_owned(),
                 Some(Again::After(rest)),
             ),
             Wait::KongNewer { overdue: true } => (
-                "kong's certificate is still newer than the file; renew the Secret, or delete the certificate in kong if the file's is the one to serve".to_owned(),
+                "kong's certificate still began later than the file's; renew the Secret, or say `sync --force NAME` if the file's is the one to serve".to_owned(),
                 None,
             ),
             Wait::RollbackPossible { remaining } => (
@@ -187,7 +188,7 @@ pub(super) fn tell(name: &BindingName, status: &BindingStatus) {
         | State::Unauthorized
         | State::Unreachable
         | State::NotServed => {
-            warn!(binding = %name, %state, reason, detail, "not served as configured");
+            warn!(binding = %name, %state, reason, detail, "not in place");
         }
     }
 }

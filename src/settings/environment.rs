@@ -6,7 +6,7 @@ use config::ValueKind;
 
 use super::mistake::{Fault, Mistake};
 use super::spelling::{PREFIX, Spelling};
-use super::table::{Place, place};
+use super::table::{Place, meant_with_single_underscores, place};
 use super::tree::Leaves;
 use crate::names::folded;
 use crate::quote::Quoted;
@@ -21,8 +21,11 @@ pub(super) fn leaves(
     vars: impl IntoIterator<Item = (OsString, OsString)>,
     mistakes: &mut Vec<Mistake>,
 ) -> Leaves {
-    let mut ours: Vec<_> = vars.into_iter().filter(|(name, _)| is_ours(name)).collect();
+    let (mut ours, others): (Vec<_>, Vec<_>) =
+        vars.into_iter().partition(|(name, _)| is_ours(name));
     ours.sort();
+    let slips = others.iter().filter_map(|(name, _)| slip(name));
+    mistakes.extend(slips);
     let mut leaves = Leaves::default();
     for (name, value) in ours {
         let setting = Quoted::new(&name.to_string_lossy());
@@ -36,6 +39,14 @@ pub(super) fn leaves(
 fn is_ours(name: &OsStr) -> bool {
     let start = name.as_encoded_bytes().get(..PREFIX.len());
     start.is_some_and(|start| start.eq_ignore_ascii_case(PREFIX.as_bytes()))
+}
+
+/// One underscore where two belong: ignored, `DRY_RUN` for one would be missed too late.
+fn slip(name: &OsStr) -> Option<Mistake> {
+    let name = name.to_str()?;
+    let rest = folded(name).strip_prefix(&PREFIX[..PREFIX.len() - 1].to_lowercase())?.to_owned();
+    let fault = Fault::Unknown(Some(meant_with_single_underscores(&rest)?));
+    Some(Mistake { setting: Quoted::new(name), fault })
 }
 
 fn add(leaves: &mut Leaves, setting: &Quoted, name: &OsStr, value: OsString) -> Result<(), Fault> {

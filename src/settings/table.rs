@@ -134,6 +134,23 @@ impl Setting {
     }
 }
 
+/// The variable that was meant by what stands after `CERT_RELOADER_`, if that is one of ours but for
+/// its underscores.
+pub(super) fn meant_with_single_underscores(rest: &str) -> Option<String> {
+    let single = |text: &str| text.to_lowercase().replace("__", "_");
+    let rest = single(rest);
+    let meant = SETTINGS.iter().filter_map(|setting| {
+        let Some((before, after)) = setting.name.split_once(NAME) else {
+            return (single(setting.name) == rest).then(|| (setting.name, setting.name.to_owned()));
+        };
+        let inner = rest.strip_prefix(&single(before))?.strip_suffix(&single(after))?;
+        (!inner.is_empty()).then(|| (after, format!("{before}{inner}{after}")))
+    });
+    // `…_TAKE_SNIS` ends as `…_SNIS` does.
+    let (_, name) = meant.max_by_key(|(after, _)| after.len())?;
+    Some(Spelling::Variable.shown(&name))
+}
+
 /// What was probably meant by an unknown name: one or two letters away.
 fn nearest(name: &str, levels: &[&str], spelling: Spelling) -> Option<String> {
     if name.len() > 200 {
@@ -200,6 +217,22 @@ mod tests {
             ("", Spelling::Variable, Err(Fault::Unknown(None))),
         ] {
             assert_eq!(place(name, spelling), place_of_it, "{name}");
+        }
+    }
+
+    #[test]
+    fn underscores_alone_are_a_slip_and_what_kubernetes_sets_is_none() {
+        for (rest, meant) in [
+            ("dry_run", Some("CERT_RELOADER__DRY_RUN")),
+            ("admin_url", Some("CERT_RELOADER__ADMIN__URL")),
+            ("admin__url", Some("CERT_RELOADER__ADMIN__URL")),
+            ("certificates_web_1_take_snis", Some("CERT_RELOADER__CERTIFICATES__WEB_1__TAKE_SNIS")),
+            ("admin_headers_x_api_key", Some("CERT_RELOADER__ADMIN__HEADERS__X_API_KEY")),
+            ("service_host", None),
+            ("port_9797_tcp_addr", None),
+            ("port", None),
+        ] {
+            assert_eq!(meant_with_single_underscores(rest).as_deref(), meant, "{rest}");
         }
     }
 

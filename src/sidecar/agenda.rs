@@ -8,12 +8,16 @@ use tokio::time::Instant;
 use super::report::Around;
 use super::{Sidecar, resync_in};
 use crate::kong::Wire;
-use crate::proof::Evidence;
+use crate::names::BindingName;
+use crate::proof::{Errand, Evidence};
 use crate::reconcile::{Again, Conclusion, Passed, Prove, Reconciler, Woken};
 use crate::schedule::{Due, Trigger};
 
 /// A longer sleep is cut: the wall clock may be set meanwhile.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60 * 60);
+
+/// So that what fails together is looked at together.
+const SOON: Duration = Duration::from_secs(1);
 
 /// There is something to prove.
 const AT_ONCE: Prove = Prove::After(Duration::ZERO);
@@ -83,8 +87,23 @@ impl Sidecar<'_> {
         self.publish(Some(around), conclusions);
     }
 
-    pub(super) fn take_look_without_name(&mut self) -> bool {
-        std::mem::take(&mut self.looks_without_name)
+    /// The handshakes that are due; first that with which the others are compared.
+    pub(super) fn errands<W: Wire>(
+        &mut self,
+        reconciler: &Reconciler<W>,
+        due: &Due,
+    ) -> Vec<Errand> {
+        let looks_without_name = std::mem::take(&mut self.looks_without_name);
+        let first = looks_without_name.then(|| reconciler.errand_without_name()).flatten();
+        let mut errands: Vec<Errand> = first.into_iter().collect();
+        for name in &due.proofs {
+            match reconciler.errand(name) {
+                Some(errand) => errands.push(errand),
+                // There may be a port, or something to ask for, later.
+                None => self.prove_within_resync(name),
+            }
+        }
+        errands
     }
 
     /// Handshakes were made.
@@ -92,8 +111,13 @@ impl Sidecar<'_> {
         let concerned = reconciler.hear(evidence, self.clock.now());
         if let Some(conclusion) = &concerned {
             self.plan_proof(conclusion);
-            if conclusion.again == Some(Again::AtOnce) {
-                self.schedule.at(&conclusion.name, Instant::now(), Trigger::Proof);
+            let wait = match conclusion.again {
+                Some(Again::AtOnce) => Some(Duration::ZERO),
+                Some(Again::Soon) => Some(SOON),
+                _ => None,
+            };
+            if let Some(wait) = wait {
+                self.schedule.at(&conclusion.name, Instant::now() + wait, Trigger::Proof);
             }
         }
         let around = Around { kong: reconciler.kong_status(), findings: reconciler.findings() };
@@ -104,12 +128,14 @@ impl Sidecar<'_> {
         let now = Instant::now();
         match conclusion.prove {
             Some(Prove::After(wait)) => self.schedule.prove(&conclusion.name, now + wait),
-            Some(Prove::WithinResync) => {
-                let wait = self.settings.resync_interval.mul_f64(0.5 + fastrand::f64() / 2.0);
-                self.schedule.prove(&conclusion.name, now + wait);
-            }
+            Some(Prove::WithinResync) => self.prove_within_resync(&conclusion.name),
             None => {}
         }
+    }
+
+    fn prove_within_resync(&mut self, name: &BindingName) {
+        let wait = self.settings.resync_interval.mul_f64(0.5 + fastrand::f64() / 2.0);
+        self.schedule.prove(name, Instant::now() + wait);
     }
 
     fn plan_next(&mut self, conclusion: &Conclusion, now: Instant, jitter: f64) {
@@ -123,6 +149,7 @@ impl Sidecar<'_> {
             }
             Some(Again::After(wait)) => self.schedule.at(name, now + wait, Trigger::Timer),
             Some(Again::AtOnce) => self.schedule.at(name, now, Trigger::Proof),
+            Some(Again::Soon) => self.schedule.at(name, now + SOON, Trigger::Proof),
             Some(Again::At(time)) => {
                 // The whole second is reached a little after it was counted down to.
                 let wait = self.clock.now().until(time) + Duration::from_millis(50);

@@ -28,7 +28,7 @@ impl Sidecar<'_> {
             // A copy is made only while someone reads the last one.
             let status = Arc::make_mut(status);
             note(status, conclusions);
-            if status.bindings.len() != self.bindings.iter().count() {
+            if status.bindings.len() != self.bindings.len() {
                 status.bindings.retain(|name, _| self.bindings.named(name).is_some());
                 for binding in self.bindings.iter() {
                     let known = status.bindings.entry(binding.name.clone());

@@ -191,7 +191,10 @@ impl Wire for KongInProcess {
         }
         sleep(fault.after).await;
         match fault.what {
-            What::NoConnection => Err(Lost::Connect(Quoted::new("Connection refused"))),
+            What::NoConnection => Err(Lost::Connect {
+                to: Quoted::new("http://kong:8001"),
+                cause: Quoted::new("Connection refused"),
+            }),
             What::Broken => Err(Lost::Broken(Quoted::new("connection reset"))),
             What::Timeout => Err(Lost::Timeout),
             What::Status { status, retry_after, message } => {

@@ -131,6 +131,11 @@ impl Pod {
         self.wake(&self.directory(name).join(file));
     }
 
+    /// The kernel tells of a swap.
+    pub(crate) fn wake_at(&self, name: &str) {
+        self.wake(&self.directory(name));
+    }
+
     fn wake(&self, path: &Path) {
         if let Some(sidecar) = &self.sidecar {
             sidecar.waker.wake(Wake::At(path.to_path_buf()));

@@ -25,7 +25,10 @@ pub(super) fn lost(error: &reqwest::Error) -> Lost {
     let cause = Quoted::new(&cause.to_string());
     match mend {
         Some(mend) => Lost::ToMend { cause, mend },
-        None if error.is_connect() => Lost::Connect(cause),
+        None if error.is_connect() => {
+            let to = error.url().map(|url| url.origin().ascii_serialization()).unwrap_or_default();
+            Lost::Connect { to: Quoted::new(&to), cause }
+        }
         None => Lost::Broken(cause),
     }
 }
