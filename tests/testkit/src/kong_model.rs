@@ -2,12 +2,16 @@
 //! serves. Held to the recordings in `tests/data/kong-contract`; where these are silent, to the
 //! source of that version.
 //!
-//! Not modelled: forms as request bodies (415), workspaces, objects other than certificates, SNIs
-//! and CA certificates, and `POST /config`.
+//! Not modelled: forms as request bodies (415), workspaces, and objects other than certificates,
+//! SNIs and CA certificates, except as a part of `/config`.
 
 mod certificates;
 mod database;
+mod declarative;
+mod entities;
 mod exchange;
+mod export;
+mod invalid;
 mod node;
 mod openssl;
 mod page;
@@ -16,17 +20,18 @@ mod route;
 mod schema;
 mod serving;
 mod sni;
+mod yaml;
 
 use std::fmt;
 use std::sync::Arc;
 
 use rustls::sign::CertifiedKey;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::pki::CertifiedPair;
 use database::Database;
+use declarative::Declared;
 pub use exchange::{Answer, Request};
 use page::Query;
 use refusal::Refusal;
@@ -45,6 +50,7 @@ pub struct KongModel {
     database: Database,
     database_down: bool,
     dbless: bool,
+    declared: Declared,
     cache: Cache,
     default: Arc<CertifiedKey>,
     instead: Instead,
@@ -81,6 +87,7 @@ impl KongModel {
             database: Database::default(),
             database_down: false,
             dbless: false,
+            declared: Declared::default(),
             cache: Cache::default(),
             default: serving::self_signed(),
             instead: Instead::default(),
@@ -91,6 +98,14 @@ impl KongModel {
             hooks: Vec::new(),
             ids: Box::new(Uuid::new_v4),
         }
+    }
+
+    /// A Kong without a database, and with an empty configuration: it is written by `POST /config`.
+    #[must_use]
+    pub fn without_database() -> Self {
+        let mut kong = Self::new();
+        kong.dbless(true);
+        kong
     }
 
     /// What the Admin API answers.
@@ -207,8 +222,10 @@ impl KongModel {
     }
 
     /// Empties the database, as if it were restored from before we came; the node hears of it.
+    /// Without a database: as if it were started in an empty prefix.
     pub fn forget_everything(&mut self) {
         self.database = Database::default();
+        self.declared = Declared::default();
         self.cache.purge();
     }
 
@@ -217,7 +234,8 @@ impl KongModel {
         self.database_down = down;
     }
 
-    /// Makes it a Kong without a database: what is stored can be read and not be written.
+    /// Makes it a Kong without a database: what is stored can be read, and only be written as a
+    /// whole, by `POST /config`.
     pub fn dbless(&mut self, dbless: bool) {
         self.dbless = dbless;
         let database = if dbless { "off" } else { "postgres" };
@@ -247,13 +265,13 @@ impl KongModel {
         }
         let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
         let route = Route::of(path).ok_or_else(|| Refusal::plain(404, "Not found"))?;
-        if !takes_content(request) {
+        if !takes_content(request, &route) {
             return Ok(Answer::page("415 Unsupported Media Type"));
         }
         if !route.allows(&request.method) {
             return Err(Refusal::plain(405, "Method not allowed"));
         }
-        let sent = sent_object(request)?;
+        let sent = sent_object(request, &route)?;
         match request.method.as_str() {
             "OPTIONS" => Ok(Answer::empty(204).with_header("allow", route.methods())),
             "HEAD" => self.run(&route, "GET", &Query::parse(query), sent, request),
@@ -275,7 +293,7 @@ impl KongModel {
             }
             Route::Root => Ok(Answer::json(200, &self.root)),
             Route::Status => Ok(Answer::json(200, &self.status())),
-            Route::Config => self.config(method),
+            Route::Config => self.config(method, request),
             Route::Cache => {
                 self.cache.purge();
                 Ok(Answer::empty(204))
@@ -303,29 +321,6 @@ impl KongModel {
             return node::status("configuration_hash", &json!(self.configuration_hash()));
         }
         node::status("database", &json!({ "reachable": !self.database_down }))
-    }
-
-    /// All zeros where nothing is configured.
-    fn configuration_hash(&self) -> String {
-        let rows: Vec<_> = self.database.rows(Kind::Certificates).collect();
-        if rows.is_empty() {
-            return "0".repeat(32);
-        }
-        hex::encode(Sha256::digest(json!(rows).to_string()))[..32].to_owned()
-    }
-
-    fn config(&self, method: &str) -> Result<Answer, Refusal> {
-        match (self.dbless, method) {
-            (false, _) => Err(Refusal::plain(
-                400,
-                "this endpoint is only available when Kong is configured to not use a database",
-            )),
-            (true, "GET") if self.database.rows(Kind::Certificates).next().is_none() => {
-                let empty = "_format_version: '3.0'\n_transform: false\n";
-                Ok(Answer::json(200, &json!({ "config": empty })))
-            }
-            (true, _) => Err(Refusal::unexpected()),
-        }
     }
 
     /// Looks at the object alone, not at what is stored.
@@ -512,13 +507,16 @@ impl Hook {
     }
 }
 
-/// Kong asks for JSON wherever it reads a body.
-fn takes_content(request: &Request) -> bool {
+/// Kong asks for JSON wherever it reads a body; a configuration may be YAML.
+fn takes_content(request: &Request, route: &Route) -> bool {
     if !reads_body(request) {
         return true;
     }
     match request.header("content-type") {
-        Some(content_type) => content_type.starts_with("application/json"),
+        Some(content_type) => {
+            let is_yaml = *route == Route::Config && content_type.starts_with("text/yaml");
+            is_yaml || content_type.starts_with("application/json")
+        }
         None => request.body.is_empty(),
     }
 }
@@ -527,8 +525,9 @@ fn reads_body(request: &Request) -> bool {
     matches!(request.method.as_str(), "PUT" | "POST" | "PATCH")
 }
 
-fn sent_object(request: &Request) -> Result<Object, Refusal> {
-    if !reads_body(request) || request.header("content-type").is_none() {
+/// A configuration is read where it is used.
+fn sent_object(request: &Request, route: &Route) -> Result<Object, Refusal> {
+    if *route == Route::Config || !reads_body(request) || request.header("content-type").is_none() {
         return Ok(Object::new());
     }
     match serde_json::from_slice(&request.body) {

@@ -25,6 +25,16 @@ pub(super) struct Database {
 }
 
 impl Database {
+    /// All rows of a configuration at once, in the place of those `before`. Constraints were
+    /// checked, or are none of Kong's without a database.
+    pub(super) fn loaded(rows: BTreeMap<Kind, BTreeMap<String, Object>>, before: &Self) -> Self {
+        let mut loaded = Self { rows, changes: Vec::new(), rows_written: before.rows_written + 1 };
+        for (kind, rows) in before.rows.iter().chain(&loaded.rows.clone()) {
+            rows.values().for_each(|row| loaded.changed(*kind, Some(row)));
+        }
+        loaded
+    }
+
     pub(super) fn row(&self, kind: Kind, id: &str) -> Option<&Object> {
         self.rows.get(&kind)?.get(id)
     }

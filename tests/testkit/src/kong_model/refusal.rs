@@ -83,6 +83,12 @@ impl Refusal {
         Self::new(405, "operation unsupported", 12, &message)
     }
 
+    /// Of a configuration.
+    pub(super) fn declarative(message: &str, fields: &Value) -> Self {
+        Self::new(400, "invalid declarative configuration", 14, message)
+            .with("fields", fields.clone())
+    }
+
     pub(super) fn answer(&self) -> Answer {
         Answer::json(self.status, &self.body)
     }
@@ -91,7 +97,7 @@ impl Refusal {
         Self { status, body: json!({ "name": name, "code": code, "message": message }) }
     }
 
-    fn with(mut self, key: &str, value: Value) -> Self {
+    pub(super) fn with(mut self, key: &str, value: Value) -> Self {
         self.body[key] = value;
         self
     }
@@ -166,7 +172,8 @@ impl Violations {
         texts
     }
 
-    fn fields(&self) -> Value {
+    /// By field, and `@entity` for the whole.
+    pub(super) fn fields(&self) -> Value {
         let mut fields = Map::new();
         if !self.entity.is_empty() {
             fields.insert("@entity".to_owned(), json!(self.entity));

@@ -121,8 +121,13 @@ fn reorder(tags: &mut Value) {
     }
 }
 
-/// Everything that is wrong with `object`, each field by itself and the whole.
+/// Refuses `object` where anything is wrong with it.
 pub(super) fn check(kind: Kind, object: &Object, now: i64) -> Result<(), Refusal> {
+    violations(kind, object, now).none_or_refuse()
+}
+
+/// Everything that is wrong with `object`, each field by itself and the whole.
+pub(super) fn violations(kind: Kind, object: &Object, now: i64) -> Violations {
     let mut wrong = Violations::default();
     for (name, value) in object {
         match kind.fields().iter().find(|(known, ..)| known == name) {
@@ -140,7 +145,7 @@ pub(super) fn check(kind: Kind, object: &Object, now: i64) -> Result<(), Refusal
         Kind::CaCertificates => check_ca(object, now, &mut wrong),
         Kind::Snis => {}
     }
-    wrong.none_or_refuse()
+    wrong
 }
 
 fn check_field(name: &str, field: Field, required: bool, value: &Value, wrong: &mut Violations) {
