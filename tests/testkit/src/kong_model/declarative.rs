@@ -166,6 +166,9 @@ impl<'a> Flattening<'a> {
             }
         }
         flattening.resolve_references();
+        if config.get("_transform") != Some(&json!(false)) {
+            flattening.hash_passwords();
+        }
         if flattening.wrong.is_none() { Ok(flattening.rows) } else { Err(flattening.wrong) }
     }
 
@@ -177,7 +180,7 @@ impl<'a> Flattening<'a> {
         let mut inside = Vec::new();
         for (field, value) in item {
             let child = entities::children(entity).find(|(child, _)| *child == field);
-            match child.filter(|_| !is_names_of_route(entity, &field)) {
+            match child {
                 Some(child) => inside.push((child, value)),
                 None => drop(row.insert(field, value)),
             }
@@ -270,11 +273,16 @@ impl<'a> Flattening<'a> {
         }
         self.rows = resolved;
     }
-}
 
-/// A route's `snis` are names that it matches, no entities; likewise a service's CA certificates.
-fn is_names_of_route(entity: &str, field: &str) -> bool {
-    entity != Kind::Certificates.name() && Kind::named(field).is_some()
+    /// Whatever they are: those of an export are hashed already. Not with Kong's hash.
+    fn hash_passwords(&mut self) {
+        let credentials = self.rows.get_mut("basicauth_credentials");
+        for row in credentials.into_iter().flat_map(BTreeMap::values_mut) {
+            let text = |field: &str| row.get(field).map(ToString::to_string).unwrap_or_default();
+            let hashed = hash(&format!("{}{}", text("password"), text("consumer")));
+            row.insert("password".to_owned(), json!(hashed));
+        }
+    }
 }
 
 /// Lua has one empty table for lists and mappings.

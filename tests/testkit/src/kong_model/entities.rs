@@ -6,8 +6,11 @@ use uuid::Uuid;
 
 use super::schema::Object;
 
-/// Each entity of Kong OSS, what it refers to before it, and the field whose value is its own.
-const ENTITIES: [(&str, &[(&str, &str)], Option<&str>); 24] = [
+/// Its name, the fields that refer to entities before it, and the field whose value is its own.
+type Entity = (&'static str, &'static [(&'static str, &'static str)], Option<&'static str>);
+
+/// All of Kong OSS.
+const ENTITIES: [Entity; 24] = [
     ("ca_certificates", &[], None),
     ("certificates", &[], None),
     ("consumers", &[], Some("username")),
@@ -50,7 +53,7 @@ pub(super) fn references(entity: &str) -> &'static [(&'static str, &'static str)
 
 /// What may stand as a list inside such an entity, and the field of those that refers to it.
 pub(super) fn children(entity: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
-    let of = |(name, references, _): &(&'static str, &'static [(&'static str, &str)], _)| {
+    let of = |(name, references, _): &Entity| {
         let reference = references.iter().find(|(_, to)| *to == entity);
         reference.map(|(field, _)| (*name, *field))
     };
@@ -97,9 +100,6 @@ pub(super) fn with_defaults(entity: &str, mut row: Object, now: i64) -> Object {
     row
 }
 
-fn known(
-    entity: &str,
-) -> Option<&'static (&'static str, &'static [(&'static str, &'static str)], Option<&'static str>)>
-{
+fn known(entity: &str) -> Option<&'static Entity> {
     ENTITIES.iter().find(|(name, ..)| *name == entity)
 }
