@@ -150,8 +150,9 @@ impl<W: Wire> Reconciler<W> {
         }
     }
 
-    /// One pass; what it finds out is told as it comes, too. With `ask_kong` false only the files are looked at. Nothing is concluded about
-    /// bindings whose files are as they were, unless they were to be looked at all the same.
+    /// One pass; what it finds out is told as it comes, too. With `ask_kong` false only the files are
+    /// looked at. Nothing is concluded about bindings whose files are as they were, unless they were
+    /// to be looked at all the same.
     pub async fn pass(
         &mut self,
         woken: Vec<Woken>,
@@ -163,13 +164,14 @@ impl<W: Wire> Reconciler<W> {
         for woken in &woken {
             self.ledger.expect(&woken.binding, now);
         }
-        let mounts = Mounts::here();
+        // Not between a swap and its write: a mount that shows swaps is none to warn of.
+        let mounts = woken.iter().any(|woken| woken.even_if_unchanged).then(Mounts::here);
         let mut conclusions = Vec::new();
         let mut candidates = Vec::new();
         for woken in woken {
             // Reading and parsing thousands of files takes seconds: probes get their turn.
             yield_now().await;
-            match self.ledger.look_at_files(woken, &mounts, now) {
+            match self.ledger.look_at_files(woken, mounts.as_ref(), now) {
                 Looked::Unchanged => {}
                 Looked::Concluded(conclusion) => conclusions.push(*conclusion),
                 Looked::Servable(candidate) => candidates.push(*candidate),

@@ -51,7 +51,7 @@ impl ServerCertVerifier for Named {
     }
 }
 
-/// Takes any certificate, as `ADMIN__INSECURE_SKIP_VERIFY` asks for.
+/// Takes any certificate, of a server that has its key.
 #[derive(Debug)]
 pub(crate) struct AnyCertificate(pub(crate) Arc<CryptoProvider>);
 

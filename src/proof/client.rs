@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, CipherSuite, ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
@@ -21,6 +21,7 @@ use super::{Handshake, ProxyPort, Unseen};
 use crate::bundle::{KeyType, ServedChain};
 use crate::quote::Quoted;
 use crate::settings::HostPort;
+use crate::tls::AnyCertificate;
 
 /// Longer than any handshake within a pod or a cluster takes.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -159,7 +160,7 @@ fn unseen(error: &Error) -> Unseen {
 /// Keeps the chain that is shown, once the server has proven that it has the key.
 #[derive(Debug)]
 struct Witness {
-    provider: Arc<CryptoProvider>,
+    any: AnyCertificate,
     schemes: Vec<SignatureScheme>,
     seen: Mutex<Seen>,
 }
@@ -179,12 +180,12 @@ impl Witness {
             schemes.retain(|scheme| type_of(*scheme) == Some(key_type));
             provider.cipher_suites.retain(|suite| goes_with(suite.suite(), key_type));
         }
-        Self { provider: Arc::new(provider), schemes, seen: Mutex::default() }
+        Self { any: AnyCertificate(Arc::new(provider)), schemes, seen: Mutex::default() }
     }
 
     /// One for each handshake: there is no session that could be resumed, and show no certificate.
     fn config(witness: &Arc<Self>) -> Result<ClientConfig, Error> {
-        Ok(ClientConfig::builder_with_provider(Arc::clone(&witness.provider))
+        Ok(ClientConfig::builder_with_provider(Arc::clone(&witness.any.0))
             .with_safe_default_protocol_versions()?
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(witness) as Arc<_>)
@@ -236,8 +237,7 @@ impl ServerCertVerifier for Witness {
         leaf: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let known = &self.provider.signature_verification_algorithms;
-        self.note(verify_tls12_signature(message, leaf, signed, known))
+        self.note(self.any.verify_tls12_signature(message, leaf, signed))
     }
 
     fn verify_tls13_signature(
@@ -246,8 +246,7 @@ impl ServerCertVerifier for Witness {
         leaf: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let known = &self.provider.signature_verification_algorithms;
-        self.note(verify_tls13_signature(message, leaf, signed, known))
+        self.note(self.any.verify_tls13_signature(message, leaf, signed))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -305,7 +304,7 @@ mod tests {
             let witness = Witness::new(&provider, Some(key_type));
             assert!(!witness.schemes.is_empty());
             assert!(witness.schemes.iter().all(|scheme| type_of(*scheme) == Some(key_type)));
-            assert_eq!(witness.provider.cipher_suites.len(), 6, "{key_type:?}");
+            assert_eq!(witness.any.0.cipher_suites.len(), 6, "{key_type:?}");
         }
     }
 }

@@ -29,7 +29,7 @@ impl Ledger {
     pub(super) fn look_at_files(
         &mut self,
         woken: Woken,
-        mounts: &Mounts,
+        mounts: Option<&Mounts>,
         now: Timestamp,
     ) -> Looked {
         let Woken { binding, even_if_unchanged } = woken;
@@ -37,7 +37,9 @@ impl Ledger {
         if !even_if_unchanged && memory.is_of(&binding.source().identity()) {
             return Looked::Unchanged;
         }
-        memory.note_mounts(&binding, mounts);
+        if let Some(mounts) = mounts {
+            memory.note_mounts(&binding, mounts);
+        }
         let read = binding.source().read();
         memory.note_identity(read.as_ref().ok().map(|generation| generation.identity().clone()));
         let judged = match &read {

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::memory::{Memory, Pair};
 use super::plan::{Candidate, Decided, Plan, Planned};
 use super::proving::Proof;
+use super::subject::Proving;
 use crate::binding::Binding;
 use crate::bundle::{self, Facts};
 use crate::claims::Claims;
@@ -92,8 +93,12 @@ impl Ledger {
             Plan::Decided(decided) if decided.decision == Decision::InSync => {
                 let memory = self.memory.get(&candidate.binding.name);
                 let proving = memory.and_then(|memory| memory.proving.as_ref());
-                let subject = self.subject(held.as_ref(), candidate.bundle.facts(), true);
-                proving.map(|proving| proving.to_announce(subject.as_ref())).unwrap_or_default()
+                let announcing = proving.filter(|proving| proving.ladder.is_announcing());
+                let still_held = |proving: &Proving| {
+                    let subject = self.subject(held.as_ref(), candidate.bundle.facts(), true);
+                    proving.to_announce(subject.as_ref())
+                };
+                announcing.map(still_held).unwrap_or_default()
             }
             _ => BTreeSet::new(),
         };

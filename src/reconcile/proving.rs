@@ -77,6 +77,11 @@ impl Proof {
         self.port.as_ref()?.as_ref().err().copied()
     }
 
+    const fn next_round(&mut self) -> u64 {
+        self.rounds += 1;
+        self.rounds
+    }
+
     fn errand(&self, about: About, questions: Vec<Question>) -> Option<Errand> {
         let port = self.port()?.clone();
         Some(Errand { about, port, questions, label: self.label.clone() })
@@ -155,18 +160,15 @@ impl Ledger {
     }
 
     fn begin_proving(&mut self, name: &BindingName, subject: Subject, now: Timestamp) {
-        self.proof.rounds += 1;
-        let round = self.proof.rounds;
+        let round = self.proof.next_round();
         let memory = self.memory(name, now);
-        let open = subject.questions();
-        memory.proving = Some(Proving::begin(subject, open, round));
+        memory.proving = Some(Proving::begin(subject, round));
         memory.status.is_asking = true;
     }
 
     /// Kong could not be read meanwhile: what was tried until then counts, what was seen does not.
     fn ask_again(&mut self, name: &BindingName, now: Timestamp) {
-        self.proof.rounds += 1;
-        let round = self.proof.rounds;
+        let round = self.proof.next_round();
         let memory = self.memory(name, now);
         memory.status.is_asking = true;
         if let Some(proving) = &mut memory.proving {
@@ -345,7 +347,7 @@ impl Ledger {
 }
 
 /// Whether Kong was seen to hold what the files hold, and what is left is what it serves.
-pub(super) fn is_about_proof(status: &BindingStatus) -> bool {
+fn is_about_proof(status: &BindingStatus) -> bool {
     matches!(status.state, State::InSync | State::NotServed)
         || matches!(status.reason, Some(Reason::Proving | Reason::NoDatabase))
 }

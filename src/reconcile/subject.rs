@@ -34,7 +34,6 @@ pub(super) type Flaw = (Question, Result<ServedChain, Unseen>);
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Subject {
     object: Uuid,
-    bundle: Fingerprint,
     chains: Vec<(KeyType, Fingerprint)>,
     names: BTreeSet<Sni>,
     /// No second pair could be shown in its place.
@@ -56,7 +55,6 @@ impl Subject {
             served_names(held).filter(|name| proof::is_askable(name, label)).collect();
         (!names.is_empty()).then(|| Self {
             object: held.id,
-            bundle: facts.fingerprint,
             chains: facts.key_types.iter().copied().zip(facts.chains.iter().copied()).collect(),
             names,
             is_alone: !held.has_alt(),
@@ -97,13 +95,15 @@ pub(super) fn served_names(held: &HeldCertificate) -> impl Iterator<Item = Sni> 
 }
 
 impl Proving {
-    pub(super) const fn begin(subject: Subject, open: BTreeSet<Question>, round: u64) -> Self {
+    pub(super) fn begin(subject: Subject, round: u64) -> Self {
+        let open = subject.questions();
         Self { subject, round, open, ladder: Ladder::begin(), flaw: None, unannounced: None }
     }
 
-    /// The names that are to be announced if `held` is still what is to be shown.
+    /// The names to announce: those that were not seen served, if `held` is still what is to be
+    /// shown.
     pub(super) fn to_announce(&self, held: Option<&Subject>) -> BTreeSet<Sni> {
-        let is_due = self.ladder.is_announcing() && held == Some(&self.subject);
+        let is_due = held == Some(&self.subject);
         let open = self.open.iter().filter_map(|question| question.name.clone());
         open.filter(|_| is_due).collect()
     }
