@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::{
     CertifiedPair, Fault, KeyKind, KongStandIn, Pki, Request, SecretVolume, SidecarProcess,
+    with_settings,
 };
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -54,12 +55,9 @@ impl Said {
 
 /// Runs the program with nothing in its environment but `settings` (names without their prefix).
 fn spawn(arguments: &[&str], settings: &[(&str, &str)]) -> Child {
-    let mut command = Command::new(PROGRAM);
-    command.args(arguments).env_clear().stdin(Stdio::null());
+    let mut command = with_settings(Path::new(PROGRAM), settings);
+    command.args(arguments).stdin(Stdio::null());
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    for (name, value) in settings {
-        command.env(format!("CERT_RELOADER__{name}"), value);
-    }
     command.spawn().unwrap()
 }
 

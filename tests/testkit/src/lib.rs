@@ -2,8 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a test kit that cannot go on fails the test that asked")]
 #![allow(clippy::disallowed_methods, reason = "the bans are the product's")]
 
-/// A program, run to its end.
-pub mod command;
 /// A client that sends exactly what it is told.
 pub mod http_client;
 /// Kong's rules, without sockets.
@@ -21,13 +19,12 @@ pub mod tls_client;
 /// TLS before a plain port.
 pub mod tls_front;
 
-pub use command::{Finished, run_command};
 pub use kong_model::{Answer, KongModel, Request};
 pub use pki::{
     Authority, CertifiedPair, KeyKind, KeyPurpose, LeafBuilder, Pki, TestKey, pem_block,
 };
 pub use secret_volume::SecretVolume;
-pub use sidecar_process::SidecarProcess;
+pub use sidecar_process::{SidecarProcess, with_settings};
 pub use stand_in::{Fault, Handshake, KongStandIn};
 pub use tls_client::TlsClient;
 pub use tls_front::TlsFront;

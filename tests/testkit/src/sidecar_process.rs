@@ -12,10 +12,11 @@ use tokio::process::{Child, Command};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use crate::command::{PATIENCE, with_settings};
 use crate::http_client::exchange;
 use crate::kong_model::Request;
 
+/// Nothing that is waited for takes longer on any machine.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at what is waited for.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -159,6 +160,18 @@ fn address_in(line: &str) -> Option<SocketAddr> {
         Ok(_) => None,
         Err(_) => line.split_once("listening address=")?.1.split(' ').next()?.parse().ok(),
     }
+}
+
+/// `program` with nothing in its environment but `settings` (names without the prefix
+/// `CERT_RELOADER__`).
+#[must_use]
+pub fn with_settings(program: &Path, settings: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear();
+    for (name, value) in settings {
+        command.env(format!("CERT_RELOADER__{name}"), value);
+    }
+    command
 }
 
 async fn gather(output: impl AsyncRead + Unpin, log: Arc<Log>) {
