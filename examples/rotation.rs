@@ -276,8 +276,12 @@ impl Stage {
 
     /// Ends the sidecar, and removes its object from a real Kong.
     async fn clear(self) -> Outcome<()> {
-        let object =
-            self.status.borrow().bindings.values().find_map(|binding| binding.object.clone());
+        let object = self
+            .status
+            .borrow()
+            .bindings
+            .values()
+            .find_map(|binding| binding.objects.first().cloned());
         let _ = self.stop.send(());
         self.sidecar.await?;
         if self.embedded.is_none()

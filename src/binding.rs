@@ -1,33 +1,46 @@
-//! A name, where its files are, and what is configured for it; and how bindings are found.
+//! A name, where its files are, and what is configured for it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+mod discover;
+
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use thiserror::Error;
+use serde::Serialize;
 
-use crate::bundle::{Bundle, Invalid, PairSource, Source as BundleSource};
-use crate::names::{BindingName, FoldedName};
-use crate::quote::Quoted;
-use crate::settings::CertificateSettings;
+pub(crate) use self::discover::DEFAULT;
+pub use self::discover::{Bindings, Oddity};
+use crate::bundle::{Facts, Invalid, PairSource, Pairs, Source as BundleSource};
+use crate::names::BindingName;
+use crate::settings::{CertificateSettings, RenewBy};
 use crate::volume::{Generation, Source};
 
 /// The file that cert-manager and kubelet call the certificate.
 const CERT: &str = "tls.crt";
 /// The file that they call the key.
 const KEY: &str = "tls.key";
-/// The name of the binding that `CERTS_DIR` itself is.
-pub(crate) const DEFAULT: &str = "default";
 
-/// A certificate to be kept in Kong, and where its files are.
+/// What is to be kept in Kong, and where its files are.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Binding {
     /// Its name.
     pub name: BindingName,
-    /// What is configured for it.
-    pub settings: CertificateSettings,
+    /// What its files hold.
+    pub material: Material,
     source: Source,
-    is_placeholder: bool,
+}
+
+/// What the files of a binding hold, and what is configured for it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Material {
+    /// A certificate with its key and SNIs.
+    Certificate(CertificateFiles),
+}
+
+/// The files of a certificate, and what is configured for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CertificateFiles {
+    /// What is configured.
+    pub settings: CertificateSettings,
     main: PairFiles,
     alt: Option<PairFiles>,
 }
@@ -38,8 +51,44 @@ struct PairFiles {
     key: PathBuf,
 }
 
+/// What a binding feeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A certificate with its key and SNIs.
+    Certificate,
+}
+
+impl Kind {
+    /// The word, as it stands in labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Certificate => "certificate",
+        }
+    }
+}
+
+/// What Kong should hold for a binding: the bundle in its files, and what is configured for it.
+#[derive(Clone, Debug)]
+pub enum Wish {
+    /// A certificate.
+    Certificate(CertificateSettings, Arc<Pairs>),
+}
+
+impl Wish {
+    /// What is known about the bundle; nothing of it is secret.
+    #[must_use]
+    pub fn facts(&self) -> &Facts {
+        match self {
+            Self::Certificate(_, pairs) => pairs.facts(),
+        }
+    }
+}
+
 impl Binding {
-    fn new(
+    /// A certificate in `directory`; `above` may be its volume's root.
+    fn certificate(
         name: BindingName,
         directory: &Path,
         above: &Path,
@@ -52,12 +101,11 @@ impl Binding {
         let alt = settings.cert_alt.as_ref().zip(settings.key_alt.as_ref());
         let alt = alt
             .map(|(cert, key)| PairFiles { cert: directory.join(cert), key: directory.join(key) });
-        let mut files = Vec::new();
-        for pair in [Some(&main), alt.as_ref()].into_iter().flatten() {
-            files.extend([pair.cert.clone(), pair.key.clone()]);
-        }
+        let pairs = [Some(&main), alt.as_ref()].into_iter().flatten();
+        let files = pairs.flat_map(|pair| [pair.cert.clone(), pair.key.clone()]).collect();
         let source = Source::new(files, vec![directory.to_path_buf(), above.to_path_buf()]);
-        Self { name, settings, source, is_placeholder: false, main, alt }
+        let material = Material::Certificate(CertificateFiles { settings, main, alt });
+        Self { name, material, source }
     }
 
     /// Its files.
@@ -66,10 +114,26 @@ impl Binding {
         &self.source
     }
 
-    /// The file that holds the certificate, for messages.
+    /// The first of its files, for messages: that with the certificate.
     #[must_use]
-    pub fn cert_path(&self) -> &Path {
-        &self.main.cert
+    pub fn file(&self) -> &Path {
+        &self.source.files()[0]
+    }
+
+    /// What it feeds.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self.material {
+            Material::Certificate(_) => Kind::Certificate,
+        }
+    }
+
+    /// The share of its life at which it should have been renewed.
+    #[must_use]
+    pub const fn renew_by(&self) -> Option<RenewBy> {
+        match &self.material {
+            Material::Certificate(files) => Some(files.settings.renew_by),
+        }
     }
 
     /// Parses what was read from [`Self::source`].
@@ -77,366 +141,28 @@ impl Binding {
     /// # Errors
     ///
     /// Says why Kong could not serve it.
-    pub fn bundle(&self, generation: &Generation) -> Result<Bundle, Invalid> {
-        let source = |path: &'_ Path| (path.to_path_buf(), generation.content(path));
-        let main = (source(&self.main.cert), source(&self.main.key));
-        let alt = self.alt.as_ref().map(|pair| (source(&pair.cert), source(&pair.key)));
-        Bundle::parse(pair_source(&main), alt.as_ref().map(pair_source))
-    }
-}
-
-type Read<'a> = (PathBuf, &'a [u8]);
-
-fn pair_source<'a>((cert, key): &'a (Read<'a>, Read<'a>)) -> PairSource<'a> {
-    PairSource {
-        cert: BundleSource { path: &cert.0, bytes: cert.1 },
-        key: BundleSource { path: &key.0, bytes: key.1 },
-    }
-}
-
-/// All bindings: those that are configured, and those found in `CERTS_DIR`. Once in, a binding
-/// stays until restart, even if its files vanish.
-#[derive(Debug)]
-pub struct Bindings {
-    certs_dir: PathBuf,
-    settings: BTreeMap<FoldedName, CertificateSettings>,
-    known: BTreeMap<BindingName, Binding>,
-    folded: BTreeMap<FoldedName, BindingName>,
-    candidates: BTreeSet<PathBuf>,
-    replaced: Vec<BindingName>,
-    told: BTreeSet<Oddity>,
-}
-
-impl Bindings {
-    /// Starts with what is configured; [`Self::look`] finds the rest.
-    #[must_use]
-    pub fn new(certs_dir: &Path, settings: &BTreeMap<FoldedName, CertificateSettings>) -> Self {
-        Self {
-            certs_dir: certs_dir.to_path_buf(),
-            settings: settings.clone(),
-            known: BTreeMap::new(),
-            folded: BTreeMap::new(),
-            candidates: BTreeSet::new(),
-            replaced: Vec::new(),
-            told: BTreeSet::new(),
-        }
-    }
-
-    /// Looks for directories that hold a pair; returns what is odd about them and was not told
-    /// before.
-    pub fn look(&mut self) -> Vec<Oddity> {
-        let Found { pairs, others, mut oddities } = Found::beneath(&self.certs_dir);
-        self.candidates = others;
-        for (name, directory) in pairs {
-            match self.folded.get(&name.folded()).and_then(|known| self.known.get(known)) {
-                None => self.insert(name, &directory),
-                Some(known) if known.name == name => {
-                    if let Some(known) = self.known.get_mut(&name) {
-                        known.is_placeholder = false;
-                    }
-                }
-                // Configured under its folded name before the directory was there.
-                Some(known) if known.is_placeholder => {
-                    let placeholder = known.name.clone();
-                    self.known.remove(&placeholder);
-                    self.replaced.push(placeholder);
-                    self.insert(name, &directory);
-                }
-                Some(known) => oddities.push(Oddity::FoldAlike(name, known.name.clone())),
-            }
-        }
-        self.insert_configured();
-        // A configured one is missed as a binding, not as a directory.
-        oddities.retain(
-            |oddity| !matches!(oddity, Oddity::Half { name, .. } if self.folded.contains_key(name)),
-        );
-        oddities.retain(|oddity| self.told.insert(oddity.clone()));
-        oddities
-    }
-
-    fn insert(&mut self, name: BindingName, directory: &Path) {
-        let settings = self.settings.get(&name.folded()).cloned().unwrap_or_default();
-        let directory = configured_directory(&settings).unwrap_or_else(|| directory.to_path_buf());
-        let binding = Binding::new(name.clone(), &directory, &self.certs_dir, settings);
-        self.folded.insert(name.folded(), name.clone());
-        self.known.insert(name, binding);
-    }
-
-    fn insert_configured(&mut self) {
-        let is_absent = |name: &&FoldedName| !self.folded.contains_key(*name);
-        let absent: Vec<_> = self.settings.keys().filter(is_absent).cloned().collect();
-        for folded in absent {
-            let name = BindingName::from(folded);
-            let directory = self.certs_dir.join(name.as_ref());
-            self.insert(name.clone(), &directory);
-            if let Some(binding) = self.known.get_mut(&name) {
-                binding.is_placeholder = binding.settings.dir.is_none();
+    pub fn wish(&self, generation: &Generation) -> Result<Wish, Invalid> {
+        match &self.material {
+            Material::Certificate(files) => {
+                let pairs = files.pairs(generation)?;
+                Ok(Wish::Certificate(files.settings.clone(), Arc::new(pairs)))
             }
         }
     }
+}
 
-    /// Names that only stood for a directory which is there now, under another name.
-    #[must_use]
-    pub fn just_replaced(&self) -> &[BindingName] {
-        &self.replaced
-    }
-
-    /// Takes those names.
-    pub fn replaced(&mut self) -> Vec<BindingName> {
-        std::mem::take(&mut self.replaced)
-    }
-
-    /// Directories in which a pair may appear.
-    #[must_use]
-    pub const fn candidates(&self) -> &BTreeSet<PathBuf> {
-        &self.candidates
-    }
-
-    /// The binding of this name.
-    #[must_use]
-    pub fn named(&self, name: &BindingName) -> Option<&Binding> {
-        self.known.get(name)
-    }
-
-    /// How many there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.known.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.known.is_empty()
-    }
-
-    /// All of them, by name.
-    pub fn iter(&self) -> impl Iterator<Item = &Binding> {
-        self.known.values()
+impl CertificateFiles {
+    fn pairs(&self, generation: &Generation) -> Result<Pairs, Invalid> {
+        Pairs::parse(
+            self.main.read(generation),
+            self.alt.as_ref().map(|pair| pair.read(generation)),
+        )
     }
 }
 
-/// `DIR`, or the directory of an absolute `CERT`.
-fn configured_directory(settings: &CertificateSettings) -> Option<PathBuf> {
-    let cert = settings.cert.as_deref().filter(|cert| cert.is_absolute());
-    settings.dir.clone().or_else(|| Some(cert?.parent()?.to_path_buf()))
-}
-
-/// What lies in `CERTS_DIR`.
-#[derive(Default)]
-struct Found {
-    /// The directories that hold a pair: it itself (as `default`), and its children.
-    pairs: BTreeMap<BindingName, PathBuf>,
-    /// It itself and its other children.
-    others: BTreeSet<PathBuf>,
-    oddities: Vec<Oddity>,
-}
-
-impl Found {
-    fn beneath(directory: &Path) -> Self {
-        let mut found = Self { others: [directory.to_path_buf()].into(), ..Self::default() };
-        if holds_pair(directory)
-            && let Ok(name) = DEFAULT.parse()
-        {
-            found.pairs.insert(name, directory.to_path_buf());
-        }
-        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            let (path, name) = (entry.path(), entry.file_name());
-            if name.as_encoded_bytes().starts_with(b".") || !path.is_dir() {
-                continue;
-            }
-            if !holds_pair(&path) {
-                found.oddities.extend(half_of_a_pair(&path));
-                found.others.insert(path);
-                continue;
-            }
-            match name.to_str().and_then(|name| name.parse::<BindingName>().ok()) {
-                Some(name) if found.pairs.contains_key(&name) => {
-                    found.oddities.push(Oddity::FoldAlike(name.clone(), name));
-                }
-                Some(name) => drop(found.pairs.insert(name, path)),
-                None => found.oddities.push(Oddity::BadName(Quoted::new(&name.to_string_lossy()))),
-            }
-        }
-        found
-    }
-}
-
-fn holds_pair(directory: &Path) -> bool {
-    [CERT, KEY].iter().all(|file| fs::symlink_metadata(directory.join(file)).is_ok())
-}
-
-/// A directory with one of the two files was meant to be a binding.
-fn half_of_a_pair(directory: &Path) -> Option<Oddity> {
-    let has = |file: &str| fs::symlink_metadata(directory.join(file)).is_ok();
-    let (there, missing) = match (has(CERT), has(KEY)) {
-        (true, false) => (CERT, KEY),
-        (false, true) => (KEY, CERT),
-        _ => return None,
-    };
-    let name = directory.file_name()?.to_str()?.parse::<BindingName>().ok()?.folded();
-    let directory = Quoted::new(&directory.to_string_lossy());
-    Some(Oddity::Half { name, directory, there, missing })
-}
-
-/// What is odd about a directory in `CERTS_DIR`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Error)]
-pub enum Oddity {
-    /// Its name cannot be a binding's.
-    #[error(
-        "directory {0} holds a certificate but cannot be a binding: a name is letters, digits, `-`, `.`, `_`, begins with a letter or digit, and has at most 128 characters; rename the mount"
-    )]
-    BadName(Quoted),
-    /// It holds one file of a pair.
-    #[error(
-        "{directory} holds {there} and no {missing}: it is left out until both are there; name other files with CERT_RELOADER__CERTIFICATES__<NAME>__CERT and __KEY"
-    )]
-    Half {
-        /// The name that it would have, folded.
-        name: FoldedName,
-        /// Where it is.
-        directory: Quoted,
-        /// The file that is there.
-        there: &'static str,
-        /// The one that is not.
-        missing: &'static str,
-    },
-    /// Two names that no variable can tell apart.
-    #[error(
-        "{0} is no binding: it cannot be told from {1}, because `-`, `.`, `_` and case do not count in variables; rename one of the mounts"
-    )]
-    FoldAlike(BindingName, BindingName),
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-    use testkit::SecretVolume;
-
-    use super::*;
-
-    fn pair_at(directory: &Path) {
-        fs::create_dir_all(directory).unwrap();
-        fs::write(directory.join(CERT), "").unwrap();
-        fs::write(directory.join(KEY), "").unwrap();
-    }
-
-    fn names(bindings: &Bindings) -> Vec<&str> {
-        bindings.iter().map(|binding| binding.name.as_ref()).collect()
-    }
-
-    #[test]
-    fn a_directory_with_half_a_pair_is_told_once_unless_it_is_configured() {
-        let root = tempfile::tempdir().unwrap();
-        for (name, file) in [("web", CERT), ("api", KEY), ("other", "ca.crt"), ("mine", CERT)] {
-            fs::create_dir_all(root.path().join(name)).unwrap();
-            fs::write(root.path().join(name).join(file), "").unwrap();
-        }
-        let settings = [("mine".parse().unwrap(), CertificateSettings::default())].into();
-        let mut bindings = Bindings::new(root.path(), &settings);
-        let told: Vec<String> = bindings.look().iter().map(ToString::to_string).collect();
-        assert_eq!(told.len(), 2, "{told:?}");
-        assert!(told.iter().any(|told| told.contains("web holds tls.crt and no tls.key")));
-        assert!(told.iter().any(|told| told.contains("api holds tls.key and no tls.crt")));
-        assert_eq!(bindings.look(), []);
-        fs::write(root.path().join("web").join(KEY), "").unwrap();
-        bindings.look();
-        assert_eq!(names(&bindings), ["mine", "web"]);
-    }
-
-    #[test]
-    fn children_that_hold_a_pair_are_bindings() {
-        let root = tempfile::tempdir().unwrap();
-        for name in ["web", "api.example.com", ".hidden"] {
-            pair_at(&root.path().join(name));
-        }
-        fs::create_dir(root.path().join("empty")).unwrap();
-        pair_at(&root.path().join("deep/er"));
-        fs::write(root.path().join("file"), "").unwrap();
-        let mut bindings = Bindings::new(root.path(), &BTreeMap::new());
-        assert_eq!(bindings.look(), []);
-        assert_eq!(names(&bindings), ["api.example.com", "web"]);
-    }
-
-    #[test]
-    fn a_directory_that_holds_a_pair_itself_is_the_default_binding() {
-        let root = tempfile::tempdir().unwrap();
-        SecretVolume::mount(root.path()).publish(&[("tls.crt", b""), ("tls.key", b"")]);
-        let mut bindings = Bindings::new(root.path(), &BTreeMap::new());
-        bindings.look();
-        assert_eq!(names(&bindings), ["default"]);
-        assert_eq!(bindings.iter().next().unwrap().cert_path(), root.path().join("tls.crt"));
-    }
-
-    #[test]
-    fn a_projected_volume_with_paths_holds_several_bindings() {
-        let root = tempfile::tempdir().unwrap();
-        let volume = SecretVolume::mount(root.path());
-        volume.publish(&[
-            ("a/tls.crt", b""),
-            ("a/tls.key", b""),
-            ("b/tls.crt", b""),
-            ("b/tls.key", b""),
-        ]);
-        let mut bindings = Bindings::new(root.path(), &BTreeMap::new());
-        bindings.look();
-        assert_eq!(names(&bindings), ["a", "b"]);
-    }
-
-    #[test]
-    fn a_binding_stays_when_its_directory_vanishes() {
-        let root = tempfile::tempdir().unwrap();
-        pair_at(&root.path().join("web"));
-        let mut bindings = Bindings::new(root.path(), &BTreeMap::new());
-        bindings.look();
-        fs::remove_dir_all(root.path().join("web")).unwrap();
-        bindings.look();
-        assert_eq!(names(&bindings), ["web"]);
-    }
-
-    #[test]
-    fn a_configured_binding_is_there_before_its_directory() {
-        let root = tempfile::tempdir().unwrap();
-        let folded = "My-Cert".parse::<BindingName>().unwrap().folded();
-        let settings = BTreeMap::from([(folded, CertificateSettings::default())]);
-        let mut bindings = Bindings::new(root.path(), &settings);
-        bindings.look();
-        assert_eq!(names(&bindings), ["my_cert"]);
-        pair_at(&root.path().join("My-Cert"));
-        assert_eq!(bindings.look(), []);
-        assert_eq!(names(&bindings), ["My-Cert"]);
-    }
-
-    #[test]
-    fn settings_override_what_was_found() {
-        let root = tempfile::tempdir().unwrap();
-        let elsewhere = tempfile::tempdir().unwrap();
-        pair_at(&root.path().join("web"));
-        let web = CertificateSettings {
-            dir: Some(elsewhere.path().to_path_buf()),
-            cert: Some("fullchain.pem".into()),
-            key: Some("privkey.pem".into()),
-            ..CertificateSettings::default()
-        };
-        let folded = "web".parse::<BindingName>().unwrap().folded();
-        let mut bindings = Bindings::new(root.path(), &BTreeMap::from([(folded, web)]));
-        bindings.look();
-        let web = bindings.iter().next().unwrap();
-        let expected = ["fullchain.pem", "privkey.pem"].map(|file| elsewhere.path().join(file));
-        assert_eq!(web.source().files(), expected);
-    }
-
-    #[test]
-    fn oddities_are_told_once() {
-        let root = tempfile::tempdir().unwrap();
-        for name in ["a-b", "a.b", "-dash"] {
-            pair_at(&root.path().join(name));
-        }
-        let mut bindings = Bindings::new(root.path(), &BTreeMap::new());
-        let told = bindings.look();
-        assert_eq!(told.len(), 2, "{told:?}");
-        assert_eq!(bindings.look(), []);
-        assert_eq!(names(&bindings), ["a-b"]);
+impl PairFiles {
+    fn read<'a>(&'a self, generation: &'a Generation) -> PairSource<'a> {
+        let source = |path: &'a Path| BundleSource { path, bytes: generation.content(path) };
+        PairSource { cert: source(&self.cert), key: source(&self.key) }
     }
 }

@@ -33,6 +33,40 @@ impl HeldCertificate {
     }
 }
 
+/// What Kong holds for a binding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// What it serves, as far as it is this binding's; `Err` if Kong cannot serve it.
+    pub facts: Result<Facts, Reason>,
+    /// Kong's object.
+    pub object: HeldObject,
+}
+
+/// An object of Kong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeldObject {
+    /// A certificate object.
+    Certificate(HeldCertificate),
+}
+
+impl Held {
+    /// Their ids.
+    #[must_use]
+    pub fn ids(&self) -> Vec<Uuid> {
+        match &self.object {
+            HeldObject::Certificate(held) => vec![held.id],
+        }
+    }
+
+    /// The certificate object, if it is one.
+    #[must_use]
+    pub const fn certificate(&self) -> Option<&HeldCertificate> {
+        match &self.object {
+            HeldObject::Certificate(held) => Some(held),
+        }
+    }
+}
+
 /// What was read from Kong in one look.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {

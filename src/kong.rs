@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 pub use self::connect::{AdminClient, Unusable};
-pub use self::database::{Change, Query};
+pub use self::database::Query;
 pub use self::elsewhere::Elsewhere;
 use self::elsewhere::Search;
 pub use self::node::{Listener, Mode, Node};
@@ -579,7 +579,7 @@ mod tests {
         let (counting, admin) = (Counting::default(), Admin::default());
         let kong = Kong::new(&counting, &admin, Metrics::default());
         let names = (0..50).filter_map(|n| format!("n{n}.test").parse().ok()).collect();
-        let query = Query { id: uuid::Uuid::nil(), names };
+        let query = Query::Certificate { id: uuid::Uuid::nil(), names };
         assert!(kong.look(&query).await.is_ok());
         assert_eq!(counting.most.load(Ordering::SeqCst) as usize, admin.concurrency.get());
     }

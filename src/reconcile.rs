@@ -9,6 +9,7 @@ mod plan;
 mod proving;
 mod subject;
 mod verdict;
+mod warnings;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,7 +18,6 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt as _};
 use tokio::task::yield_now;
 use tracing::warn;
-use uuid::Uuid;
 
 use self::files::Looked;
 use self::ledger::Ledger;
@@ -25,8 +25,9 @@ use self::plan::{Candidate, Outcome, Plan, Planned};
 use self::verdict::Verdict;
 use crate::binding::Binding;
 use crate::clock::Timestamp;
+use crate::desired::Desired;
 use crate::held::Snapshot;
-use crate::kong::{Change, Failure, Gate, Kong, Mode, Wire};
+use crate::kong::{Failure, Gate, Kong, Mode, Wire};
 use crate::metrics::Metrics;
 use crate::names::{BindingName, Sni};
 use crate::proof::{Errand, Evidence, NoProof};
@@ -193,7 +194,7 @@ impl<W: Wire> Reconciler<W> {
                     let before = conclusions.len();
                     for (planned, outcome) in self.apply(planned, now).await {
                         if let Outcome::Written(held) = &outcome {
-                            written.insert(held.id);
+                            written.extend(held.ids());
                         }
                         conclusions.push(self.conclude(planned, outcome, now));
                     }
@@ -317,7 +318,7 @@ impl<W: Wire> Reconciler<W> {
                 return (planned, Outcome::Unwritten);
             };
             if !decided.decision.writes() {
-                let outcome = announce(kong, decided.desired.id, &planned.announce).await;
+                let outcome = announce(kong, &decided.desired, &planned.announce).await;
                 return (planned, outcome);
             }
             if self.dry_run {
@@ -325,12 +326,11 @@ impl<W: Wire> Reconciler<W> {
             }
             // What is replaced is merged from a look just before; what is not there need only be
             // absent still.
-            let id = decided.desired.id;
+            let desired = &decided.desired;
             let is_fresh = planned.is_fresh
-                || (planned.held.is_none() && matches!(kong.is_absent(id).await, Ok(true)));
+                || (planned.held.is_none() && matches!(kong.is_absent(desired).await, Ok(true)));
             if is_fresh {
-                let bundle = &planned.candidate.bundle;
-                match kong.write(Change { desired: &decided.desired, bundle }).await {
+                match kong.write(desired).await {
                     Ok(held) => return (planned, Outcome::Written(Box::new(held))),
                     Err(Failure::Conflict { .. }) => {}
                     Err(failure) => return (planned, Outcome::Failed(failure)),
@@ -362,7 +362,8 @@ impl<W: Wire> Reconciler<W> {
 }
 
 /// Tells the nodes of Kong again what it holds, if that is asked for.
-async fn announce<W: Wire>(kong: &Kong<W>, id: Uuid, names: &BTreeSet<Sni>) -> Outcome {
+async fn announce<W: Wire>(kong: &Kong<W>, desired: &Desired, names: &BTreeSet<Sni>) -> Outcome {
+    let Desired::Certificate(desired, _) = desired;
     if names.is_empty() {
         return Outcome::Unwritten;
     }
@@ -370,7 +371,7 @@ async fn announce<W: Wire>(kong: &Kong<W>, id: Uuid, names: &BTreeSet<Sni>) -> O
         if !kong.is_database_reachable().await? {
             return Ok(Outcome::NoDatabase);
         }
-        kong.announce(id, names).await.map(|()| Outcome::Announced)
+        kong.announce(desired.id, names).await.map(|()| Outcome::Announced)
     };
     announced.await.unwrap_or_else(|failure| match failure {
         Failure::NotSent => Outcome::Unsent(failure),

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
+use crate::binding::Kind;
 use crate::bundle::{self, Facts, ServedChain};
 use crate::clock::Timestamp;
 use crate::names::BindingName;
@@ -62,8 +63,8 @@ pub struct BindingStatus {
     pub message: Option<String>,
     /// Since when it stands there.
     pub since: Timestamp,
-    /// The object in Kong.
-    pub object: Option<ObjectStatus>,
+    /// The objects in Kong.
+    pub objects: Vec<ObjectStatus>,
     /// What is in the files, or was when they could last be parsed.
     pub file: Option<Shown>,
     /// What Kong holds.
@@ -83,7 +84,7 @@ pub struct BindingStatus {
 }
 
 impl BindingStatus {
-    /// A binding of which nothing is known yet.
+    /// A certificate of which nothing is known yet.
     #[must_use]
     pub const fn starting(now: Timestamp) -> Self {
         Self {
@@ -92,7 +93,7 @@ impl BindingStatus {
             reason: Some(Reason::Starting),
             message: None,
             since: now,
-            object: None,
+            objects: Vec::new(),
             file: None,
             kong: None,
             served: None,
@@ -122,25 +123,7 @@ impl BindingStatus {
     }
 }
 
-/// What a binding feeds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// A certificate with its key and SNIs.
-    Certificate,
-}
-
-impl Kind {
-    /// The word, as it stands in labels.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Certificate => "certificate",
-        }
-    }
-}
-
-/// The object in Kong.
+/// An object in Kong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ObjectStatus {
     /// Its id.

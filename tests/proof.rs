@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use kong::{Fault, KongInProcess};
-use kong_cert_reloader::desired::own_id;
+use kong_cert_reloader::desired::Own;
 use kong_cert_reloader::names::Instance;
 use kong_cert_reloader::proof::Unseen;
 use kong_cert_reloader::quote::Quoted;
@@ -55,7 +55,7 @@ async fn served() -> (Pod, KongInProcess, CertifiedPair) {
 
 /// What is sent to announce `web` and its name.
 fn announcement() -> [String; 2] {
-    let id = own_id(&Instance::default(), None, &"web".parse().unwrap());
+    let id = Own::new(&Instance::default(), None).certificate(&"web".parse().unwrap());
     [format!("PATCH /certificates/{id}"), "PATCH /snis/a.test".to_owned()]
 }
 
@@ -238,7 +238,7 @@ fn look(pod: &Pod, pair: &CertifiedPair) {
 
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn what_is_repaired_is_proven_anew() {
-    let id = own_id(&Instance::default(), None, &"web".parse().unwrap());
+    let id = Own::new(&Instance::default(), None).certificate(&"web".parse().unwrap());
     for lost in [format!("/certificates/{id}"), "/snis/b.test".to_owned()] {
         let (pod, kong, pair) = served_for_two_names().await;
         kong.elsewhere(&Request::new("DELETE", &lost));
@@ -267,7 +267,7 @@ async fn what_an_earlier_round_has_shown_is_no_answer_to_a_later_one() {
     }
     kong.model().chain_for(Some("hand.test"), Offers::ALL);
     kong.model().miss_changes(1);
-    let id = own_id(&Instance::default(), None, &"web".parse().unwrap());
+    let id = Own::new(&Instance::default(), None).certificate(&"web".parse().unwrap());
     kong.elsewhere(&Request::json(
         "POST",
         "/snis",
@@ -281,7 +281,7 @@ async fn what_an_earlier_round_has_shown_is_no_answer_to_a_later_one() {
     for name in ["a.test", "b.test", "hand.test"] {
         assert!(asked.contains(&name.to_owned()), "{name}: {asked:?}");
     }
-    assert!(pod.binding("web").object.unwrap().snis.contains("hand.test"));
+    assert!(pod.binding("web").objects[0].snis.contains("hand.test"));
     assert_eq!(pod.web(), (State::Pending, "proving"));
 }
 
@@ -348,7 +348,7 @@ async fn what_was_announced_is_not_announced_again_after_an_outage() {
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn a_name_that_came_while_it_was_waited_for_is_asked_for() {
     let (pod, kong, renewed) = served().await;
-    let id = own_id(&Instance::default(), None, &"web".parse().unwrap());
+    let id = Own::new(&Instance::default(), None).certificate(&"web".parse().unwrap());
     kong.model().freeze_serving();
     pod.publish("web", &renewed);
     sleep(s(5)).await;
@@ -526,7 +526,7 @@ async fn beside_a_second_pair_that_is_not_ours_ours_is_asked_for_by_its_type() {
     kong.elsewhere(&Request::json("PUT", &format!("/certificates/{id}"), &body));
     let pod = Pod::with(&begun(-600), &kong);
     let web = pod.until_state(State::InSync).await;
-    assert!(web.object.as_ref().unwrap().adopted);
+    assert!(web.objects[0].adopted);
     assert_eq!(web.served, web.file);
 }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use kong::{Fault, KongInProcess};
 use kong_cert_reloader::binding::Bindings;
 use kong_cert_reloader::clock::Timestamp;
-use kong_cert_reloader::desired::own_id;
+use kong_cert_reloader::desired::Own;
 use kong_cert_reloader::kong::Kong;
 use kong_cert_reloader::metrics::Metrics;
 use kong_cert_reloader::names::{BindingName, Instance};
@@ -164,7 +164,7 @@ impl World {
 
     fn act_elsewhere(&self, is_ours: bool, content: &Content) {
         let id = if is_ours {
-            own_id(&Instance::default(), None, &"web".parse().unwrap()).to_string()
+            Own::new(&Instance::default(), None).certificate(&"web".parse().unwrap()).to_string()
         } else {
             SOMEONE_ELSES.to_owned()
         };

@@ -11,7 +11,7 @@ mod pod;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use kong_cert_reloader::desired::own_id;
+use kong_cert_reloader::desired::Own;
 use kong_cert_reloader::names::Instance;
 use kong_cert_reloader::settings::CertificateSettings;
 use kong_cert_reloader::status::State;
@@ -49,7 +49,7 @@ fn put_elsewhere(kong: &KongInProcess, pair: &CertifiedPair) {
 
 /// Where the object of a binding is.
 fn path_of(binding: &str) -> String {
-    let id = own_id(&Instance::default(), None, &binding.parse().unwrap());
+    let id = Own::new(&Instance::default(), None).certificate(&binding.parse().unwrap());
     format!("/certificates/{id}")
 }
 

@@ -12,7 +12,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use kong_cert_reloader::bundle::{Bundle, PairSource, Source as BundleSource};
+use kong_cert_reloader::bundle::{PairSource, Pairs, Source as BundleSource};
 use kong_cert_reloader::kong::AdminClient;
 use kong_cert_reloader::settings::Settings;
 use kong_cert_reloader::volume::Source;
@@ -382,7 +382,7 @@ fn debug_of_what_holds_a_secret_shows_none() {
         cert: BundleSource { path: cert.0, bytes: &cert.1 },
         key: BundleSource { path: key.0, bytes: &key.1 },
     };
-    let bundle = Bundle::parse(main, None).unwrap();
+    let bundle = Pairs::parse(main, None).unwrap();
     let vars = [("ADMIN__TOKEN", TOKEN), ("ADMIN__HEADERS__X_API_KEY", HEADER)];
     let vars = vars.map(|(name, value)| (format!("CERT_RELOADER__{name}").into(), value.into()));
     let settings = Settings::from_env(vars).unwrap();

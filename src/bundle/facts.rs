@@ -1,10 +1,11 @@
 //! What is known about a bundle: everything that others may see of it.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::certificate::folded;
 use super::chain::Chain;
-use super::{Fingerprint, KeyType, LeafDigest, Warning};
+use super::{Fingerprint, Invalid, KeyType, LeafDigest, Warning};
 use crate::clock::Timestamp;
 
 /// From the first second to the last, both included (RFC 5280, section 4.1.2.5).
@@ -92,6 +93,14 @@ impl Facts {
     #[must_use]
     pub fn expired_at(&self, now: Timestamp) -> bool {
         now > self.validity.not_after
+    }
+
+    /// [`Invalid::Expired`] if a leaf is past its last second; `file` is for the message.
+    pub fn check_expired(&self, file: &Path, now: Timestamp) -> Result<(), Invalid> {
+        if self.expired_at(now) {
+            return Err(Invalid::expired(file, self.validity.not_after));
+        }
+        Ok(())
     }
 
     /// Whether a leaf's first second is still to come.

@@ -9,8 +9,8 @@ use super::arguments::Check;
 use super::exit::{self, Standing};
 use super::table::{self, Row};
 use super::{cells, complain, found};
-use crate::binding::{self, Binding, Bindings};
-use crate::bundle::{Bundle, Facts};
+use crate::binding::{self, Binding, Bindings, Wish};
+use crate::bundle::Facts;
 use crate::clock::Timestamp;
 use crate::quote::Quoted;
 use crate::settings::{Settings, path_of};
@@ -111,13 +111,13 @@ impl Checked {
             Err(flaw) => (None, Some(flaw)),
         };
         let flaw = unusable.or_else(|| untimely(binding, bundle.as_ref()?, now));
-        let facts = bundle.as_ref().map(Bundle::facts);
+        let facts = bundle.as_ref().map(Wish::facts);
         let key_types = |facts: &Facts| facts.key_types.iter().map(|kind| kind.as_str()).collect();
         let warnings =
             |facts: &Facts| facts.warnings_at(now).iter().map(ToString::to_string).collect();
         Self {
             name: binding.name.to_string(),
-            cert: Quoted::new(&binding.cert_path().to_string_lossy()).to_string(),
+            cert: Quoted::new(&binding.file().to_string_lossy()).to_string(),
             servable: flaw.is_none(),
             reason: flaw.as_ref().map(|flaw| flaw.reason),
             message: flaw.map(|flaw| flaw.message),
@@ -141,24 +141,24 @@ impl Checked {
     }
 }
 
-fn parse(binding: &Binding) -> Result<Bundle, Flaw> {
+fn parse(binding: &Binding) -> Result<Wish, Flaw> {
     let generation = binding.source().read().map_err(|unreadable| Flaw {
         reason: Reason::File(unreadable.reason()),
         message: unreadable.with_cause(),
     })?;
-    binding.bundle(&generation).map_err(|invalid| Flaw {
+    binding.wish(&generation).map_err(|invalid| Flaw {
         reason: Reason::Bundle(invalid.reason()),
         message: invalid.to_string(),
     })
 }
 
 /// The time is not within its life.
-fn untimely(binding: &Binding, bundle: &Bundle, now: Timestamp) -> Option<Flaw> {
-    if let Err(expired) = bundle.check_expired(binding.cert_path(), now) {
+fn untimely(binding: &Binding, wish: &Wish, now: Timestamp) -> Option<Flaw> {
+    if let Err(expired) = wish.facts().check_expired(binding.file(), now) {
         let reason = Reason::Bundle(expired.reason());
         return Some(Flaw { reason, message: expired.to_string() });
     }
-    let facts = bundle.facts();
+    let facts = wish.facts();
     facts.not_yet_valid_at(now).then(|| {
         let from = facts.validity.not_before;
         let message =

@@ -85,7 +85,7 @@ fn heading(binding: &BindingStatus) -> String {
 fn places(binding: &BindingStatus, now: Timestamp) -> [(&'static str, String); 3] {
     let (file, kong, served) = (&binding.file, &binding.kong, &binding.served);
     let of_kong = match (kong, binding.reason) {
-        (None, Some(Reason::DryRun)) if binding.object.is_some() => BROKEN.to_owned(),
+        (None, Some(Reason::DryRun)) if !binding.objects.is_empty() => BROKEN.to_owned(),
         (None, Some(Reason::DryRun)) => NONE.to_owned(),
         (None, _) => UNKNOWN.to_owned(),
         (Some(kong), _) => beside(kong, &[("file", file)], now),

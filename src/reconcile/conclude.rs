@@ -4,17 +4,18 @@ use tracing::{debug, info, warn};
 
 use super::ledger::{Ledger, pair};
 use super::plan::{Decided, Outcome, Plan, Planned};
-use super::verdict::{Verdict, tell, warnings, why};
+use super::verdict::{Verdict, tell, why};
+use super::warnings::{objects, warnings};
 use super::{Again, Conclusion, Obstacle};
 use crate::bundle::Facts;
 use crate::clock::Timestamp;
 use crate::decide::{Decision, Wait};
-use crate::desired::{self, Desired, Footing};
-use crate::held::HeldCertificate;
+use crate::desired::Desired;
+use crate::held::Held;
 use crate::kong::Failure;
 use crate::metrics::PushOutcome;
 use crate::names::BindingName;
-use crate::status::{ObjectStatus, Reason, Shown, State};
+use crate::status::{Reason, Shown, State};
 
 impl Ledger {
     /// What prevented the whole pass.
@@ -39,7 +40,7 @@ impl Ledger {
     ) -> Conclusion {
         let Planned { candidate, held, plan, .. } = planned;
         let name = &candidate.binding.name;
-        let facts = candidate.bundle.facts();
+        let facts = candidate.facts();
         let decided = match plan {
             Plan::Decided(decided) => decided,
             Plan::Unread(failure) | Plan::RefusedBefore(failure) => {
@@ -57,13 +58,7 @@ impl Ledger {
                 self.in_sync(name, held.as_ref(), facts, now)
             }
             Outcome::Unwritten | Outcome::DryRun => {
-                let prove = self.observe(
-                    name,
-                    held.as_ref().and_then(|held| {
-                        Some((held, desired::held_facts(&decided.desired, held).as_ref().ok()?))
-                    }),
-                    now,
-                );
+                let prove = self.observe(name, held.as_ref(), now);
                 let conclusion = if matches!(outcome, Outcome::DryRun) {
                     let verdict = Verdict::of_dry_run(decided.decision);
                     self.stand(name, verdict, None, Some(true), now)
@@ -91,7 +86,7 @@ impl Ledger {
     fn in_sync(
         &mut self,
         name: &BindingName,
-        held: Option<&HeldCertificate>,
+        held: Option<&Held>,
         facts: &Facts,
         now: Timestamp,
     ) -> Conclusion {
@@ -101,7 +96,7 @@ impl Ledger {
             memory.was_settled_before();
         }
         memory.settle(facts);
-        self.agreed(name, held, facts, false, now)
+        self.agreed(name, held.and_then(Held::certificate), facts, false, now)
     }
 
     fn unwritten(
@@ -127,14 +122,14 @@ impl Ledger {
         &mut self,
         name: &BindingName,
         decided: &Decided,
-        held: Option<HeldCertificate>,
+        held: Option<Held>,
         facts: &Facts,
         failure: &Failure,
         now: Timestamp,
     ) -> Conclusion {
         let memory = self.memory(name, now);
         if failure.may_have_landed() {
-            memory.sent = Some((decided.desired.id, facts.fingerprint));
+            memory.sent = decided.desired.ids().first().map(|id| (*id, facts.fingerprint));
         }
         let outcome = if failure.is_passing() {
             PushOutcome::Failed
@@ -179,17 +174,17 @@ impl Ledger {
         &mut self,
         name: &BindingName,
         decided: &Decided,
-        held: Option<&HeldCertificate>,
+        held: Option<&Held>,
         facts: &Facts,
         now: Timestamp,
     ) {
         if decided.is_revert {
             self.metrics.contested(name);
         }
-        let held_facts = held.map(|held| desired::held_facts(&decided.desired, held));
+        let held_facts = held.map(|held| &held.facts);
         let memory = self.memory(name, now);
         memory.settled = decided.settled;
-        memory.left.clone_from(&decided.desired.left);
+        memory.left = decided.desired.left();
         memory.note_pair(pair(facts, held_facts));
         if decided.is_revert {
             memory.note_revert();
@@ -205,12 +200,12 @@ impl Ledger {
         &mut self,
         name: &BindingName,
         decided: &Decided,
-        held: &HeldCertificate,
+        held: &Held,
         facts: &Facts,
         now: Timestamp,
     ) -> Conclusion {
         info!(
-            binding = %name, object = %decided.desired.id, fingerprint = %facts.fingerprint,
+            binding = %name, object = decided.desired.shown(), fingerprint = %facts.fingerprint,
             why = why(decided.decision), "pushed"
         );
         self.metrics.push(name, PushOutcome::Applied);
@@ -222,28 +217,25 @@ impl Ledger {
             memory.note_push();
         }
         memory.settle(facts);
-        self.agreed(name, Some(held), facts, true, now)
+        self.agreed(name, held.certificate(), facts, true, now)
     }
 
     fn show_object(
         &mut self,
         name: &BindingName,
         desired: &Desired,
-        held: Option<&HeldCertificate>,
+        held: Option<&Held>,
         facts: &Facts,
         now: Timestamp,
     ) {
-        let adopted = matches!(desired.footing, Footing::Adopted { .. });
-        let snis = held.map(|held| held.snis.clone()).unwrap_or_default();
-        let object = ObjectStatus { id: desired.id, adopted, snis };
-        let mut warnings = warnings(desired, &object, facts, now);
-        warnings.extend(self.unasked(held));
+        let mut warnings = warnings(desired, held, facts, now);
+        warnings.extend(self.unasked(held.and_then(Held::certificate)));
         let status = &mut self.memory(name, now).status;
         for warning in warnings.iter().filter(|warning| !status.warnings.contains(warning)) {
             warn!(binding = %name, warning, "served with a warning");
         }
         status.warnings = warnings;
-        status.object = held.is_some().then_some(object);
+        status.objects = held.map(|held| objects(desired, held)).unwrap_or_default();
     }
 
     fn failed(&mut self, name: &BindingName, failure: &Failure, now: Timestamp) -> Conclusion {

@@ -7,8 +7,8 @@ use super::memory::{Memory, TEMPORARY};
 use super::plan::Candidate;
 use super::verdict::Verdict;
 use super::{Again, Conclusion, Woken};
-use crate::binding::Binding;
-use crate::bundle::{Bundle, Facts};
+use crate::binding::{Binding, Wish};
+use crate::bundle::Facts;
 use crate::clock::Timestamp;
 use crate::desired;
 use crate::kong::Query;
@@ -65,7 +65,7 @@ impl Ledger {
             }
         };
         match judged {
-            Ok(bundle) => Looked::Servable(Box::new(self.candidate(binding, bundle))),
+            Ok(wish) => Looked::Servable(Box::new(self.candidate(binding, wish))),
             Err(early) => {
                 Looked::Concluded(Box::new(self.conclude_early(&binding.name, early, now)))
             }
@@ -77,14 +77,14 @@ impl Ledger {
         binding: &Binding,
         generation: &Generation,
         now: Timestamp,
-    ) -> Result<Bundle, Early> {
-        let bundle = binding.bundle(generation).and_then(|bundle| {
+    ) -> Result<Wish, Early> {
+        let wish = binding.wish(generation).and_then(|wish| {
             // An expired certificate is shown, too: its date is what one wants to see.
-            self.note_bundle(binding, bundle.facts(), now);
-            bundle.check_expired(binding.cert_path(), now).map(|()| bundle)
+            self.note_bundle(binding, wish.facts(), now);
+            wish.facts().check_expired(binding.file(), now).map(|()| wish)
         });
-        let bundle = match bundle {
-            Ok(bundle) => bundle,
+        let wish = match wish {
+            Ok(wish) => wish,
             Err(invalid) => {
                 let may_be_torn = invalid.is_torn() && !binding.source().is_swapped();
                 let message = invalid.to_string();
@@ -96,17 +96,17 @@ impl Ledger {
                 return Err(Early::Concluded(Verdict::new(State::Invalid, reason, message), None));
             }
         };
-        if bundle.facts().not_yet_valid_at(now) {
-            let from = bundle.facts().validity.not_before;
+        if wish.facts().not_yet_valid_at(now) {
+            let from = wish.facts().validity.not_before;
             return Err(Early::Concluded(Verdict::not_yet_valid(from), Some(Again::At(from))));
         }
-        Ok(bundle)
+        Ok(wish)
     }
 
     fn note_bundle(&mut self, binding: &Binding, facts: &Facts, now: Timestamp) {
         let memory = self.memory(&binding.name, now);
         memory.status.file = Some(Shown::from(facts));
-        memory.status.renew_at = Some(renew_at(binding, facts));
+        memory.status.renew_at = renew_at(binding, facts);
         if facts.temporary && !memory.is_temporary {
             warn!(binding = %binding.name, problem = TEMPORARY, "temporary certificate");
         }
@@ -120,12 +120,15 @@ impl Ledger {
         }
     }
 
-    fn candidate(&mut self, binding: Binding, bundle: Bundle) -> Candidate {
-        let names = desired::names(&binding.settings, bundle.facts()).usable;
-        let configured = binding.settings.snis.is_some();
-        self.claims.claim_names(&binding.name, &names, configured);
-        let query = Query { id: self.id_of(&binding), names };
-        Candidate { binding, bundle, query }
+    fn candidate(&mut self, binding: Binding, wish: Wish) -> Candidate {
+        let query = match &wish {
+            Wish::Certificate(settings, pairs) => {
+                let names = desired::names(settings, pairs.facts()).usable;
+                self.claims.claim_names(&binding.name, &names, settings.snis.is_some());
+                Query::Certificate { id: self.own.certificate_of(&binding.name, settings), names }
+            }
+        };
+        Candidate { binding, wish, query }
     }
 
     fn conclude_early(&mut self, name: &BindingName, early: Early, now: Timestamp) -> Conclusion {
@@ -159,9 +162,10 @@ enum Early {
     /// They may be half written.
     LookAgain(Verdict),
 }
-fn renew_at(binding: &Binding, facts: &Facts) -> Timestamp {
+fn renew_at(binding: &Binding, facts: &Facts) -> Option<Timestamp> {
     let validity = facts.validity;
     let life = validity.not_before.until(validity.not_after);
-    let share = life.mul_f64(binding.settings.renew_by.share()).as_secs();
-    Timestamp(validity.not_before.0.saturating_add(i64::try_from(share).unwrap_or(i64::MAX)))
+    let share = life.mul_f64(binding.renew_by()?.share()).as_secs();
+    let share = i64::try_from(share).unwrap_or(i64::MAX);
+    Some(Timestamp(validity.not_before.0.saturating_add(share)))
 }

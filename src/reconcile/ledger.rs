@@ -10,23 +10,21 @@ use super::memory::{Memory, Pair};
 use super::plan::{Candidate, Decided, Plan, Planned};
 use super::proving::Proof;
 use super::subject::Proving;
-use crate::binding::Binding;
+use crate::binding::{Binding, Material};
 use crate::bundle::{self, Facts};
 use crate::claims::Claims;
 use crate::clock::Timestamp;
 use crate::decide::{Decision, Situation, decide};
-use crate::desired::{self, Footing, Owner, Want, desired};
-use crate::held::{HeldCertificate, Snapshot};
+use crate::desired::{Desired, Own, Owner, Want, desired};
+use crate::held::{Held, Snapshot};
 use crate::kong::Failure;
 use crate::metrics::Metrics;
-use crate::names::{BindingName, Instance, Workspace};
+use crate::names::BindingName;
 use crate::settings::Settings;
 
 pub(super) struct Ledger {
     pub(super) metrics: Metrics,
-    instance: Instance,
-    workspace: Option<Workspace>,
-    own_tag: String,
+    pub(super) own: Own,
     pub(super) hold: Duration,
     pub(super) debounce: Duration,
     forced: BTreeSet<BindingName>,
@@ -43,9 +41,7 @@ impl Ledger {
     ) -> Self {
         Self {
             metrics,
-            instance: settings.instance.clone(),
-            workspace: settings.admin.workspace.clone(),
-            own_tag: desired::own_tag(&settings.instance),
+            own: Own::new(&settings.instance, settings.admin.workspace.as_ref()),
             hold: settings.hold,
             debounce: settings.debounce,
             forced,
@@ -60,18 +56,18 @@ impl Ledger {
         if self.memory.contains_key(&binding.name) {
             return;
         }
-        self.memory.insert(binding.name.clone(), Memory::new(now));
-        let id = self.id_of(binding);
-        self.claims.claim_object(&binding.name, id);
-        if let Some(snis) = &binding.settings.snis {
-            self.claims.claim_names(&binding.name, snis, true);
+        let mut memory = Memory::new(now);
+        memory.status.kind = binding.kind();
+        self.memory.insert(binding.name.clone(), memory);
+        match &binding.material {
+            Material::Certificate(files) => {
+                let id = self.own.certificate_of(&binding.name, &files.settings);
+                self.claims.claim_object(&binding.name, id);
+                if let Some(snis) = &files.settings.snis {
+                    self.claims.claim_names(&binding.name, snis, true);
+                }
+            }
         }
-    }
-
-    pub(super) fn id_of(&self, binding: &Binding) -> Uuid {
-        binding.settings.id.unwrap_or_else(|| {
-            desired::own_id(&self.instance, self.workspace.as_ref(), &binding.name)
-        })
     }
 
     pub(super) fn memory(&mut self, name: &BindingName, now: Timestamp) -> &mut Memory {
@@ -95,7 +91,8 @@ impl Ledger {
                 let proving = memory.and_then(|memory| memory.proving.as_ref());
                 let announcing = proving.filter(|proving| proving.ladder.is_announcing());
                 let still_held = |proving: &Proving| {
-                    let subject = self.subject(held.as_ref(), candidate.bundle.facts(), true);
+                    let held = held.as_ref().and_then(Held::certificate);
+                    let subject = self.subject(held, candidate.facts(), true);
                     proving.to_announce(subject.as_ref())
                 };
                 announcing.map(still_held).unwrap_or_default()
@@ -110,30 +107,24 @@ impl Ledger {
         candidate: &Candidate,
         snapshot: &Snapshot,
         now: Timestamp,
-    ) -> (Plan, Option<HeldCertificate>) {
+    ) -> (Plan, Option<Held>) {
         let name = &candidate.binding.name;
-        let facts = candidate.bundle.facts();
+        let facts = candidate.facts();
         let memory = self.memory.get(name);
         let settled = memory.and_then(|memory| memory.settled_in(snapshot));
-        let want = Want {
-            binding: name,
-            id: candidate.query.id,
-            settings: &candidate.binding.settings,
-            own_tag: &self.own_tag,
-            claims: &self.claims,
-        };
-        let desired = match desired(&want, facts, snapshot, settled) {
+        let want = Want { binding: name, own: &self.own, claims: &self.claims };
+        let desired = match desired(&want, &candidate.wish, snapshot, settled) {
             Ok(desired) => desired,
             Err(refusal) => return (Plan::Refused(refusal), None),
         };
-        let held = snapshot.certificate(desired.id).cloned();
-        let held_facts = held.as_ref().map(|held| desired::held_facts(&desired, held));
+        let held = desired.held(snapshot);
+        let held_facts = held.as_ref().map(|held| &held.facts);
         let (pushes, since_push) = memory.map(Memory::pushes).unwrap_or_default();
         let decision = decide(&Situation {
             now,
             file: Some(facts),
             held: held_facts.map(|held| held.as_ref().map_err(|reason| *reason)),
-            fields_differ: matches!(desired.footing, Footing::Ours { differ: true, .. }),
+            fields_differ: desired.fields_differ(),
             is_shared: true,
             settled,
             unchanged_for: memory
@@ -164,7 +155,8 @@ impl Ledger {
     /// What is planned to be fed by one binding is not adopted by the next.
     pub(super) fn claim_object(&mut self, planned: &Planned) {
         if let Plan::Decided(decided) = &planned.plan {
-            self.claims.claim_object(&planned.candidate.binding.name, decided.desired.id);
+            let Desired::Certificate(desired, _) = &decided.desired;
+            self.claims.claim_object(&planned.candidate.binding.name, desired.id);
         }
     }
     /// Bindings that left a name to one of these objects.

@@ -11,7 +11,7 @@ use crate::bundle::{Facts, Fingerprint, Reason};
 use crate::clock::Timestamp;
 use crate::decide::{FLAP_WINDOW, REVERT_WINDOW};
 use crate::desired::Owner;
-use crate::held::{HeldCertificate, Snapshot};
+use crate::held::{Held, Snapshot};
 use crate::kong::Failure;
 use crate::names::Sni;
 use crate::reconcile::subject::Proving;
@@ -56,7 +56,7 @@ pub(super) struct Memory {
     /// A revert was counted, and is not repaired yet.
     pub(super) repairing: bool,
     /// What Kong refused: not sent again until file or held changes.
-    pub(super) refused: Option<(Fingerprint, Option<HeldCertificate>, Failure)>,
+    pub(super) refused: Option<(Fingerprint, Option<Held>, Failure)>,
     /// What handshakes should show.
     pub(super) proving: Option<Proving>,
 }

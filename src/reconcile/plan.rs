@@ -2,26 +2,32 @@
 
 use std::collections::BTreeSet;
 
-use crate::binding::Binding;
-use crate::bundle::{Bundle, Fingerprint};
+use crate::binding::{Binding, Wish};
+use crate::bundle::{Facts, Fingerprint};
 use crate::decide::Decision;
 use crate::desired::{Desired, Refusal};
-use crate::held::HeldCertificate;
+use crate::held::Held;
 use crate::kong::{Failure, Query};
 use crate::names::Sni;
 
 /// A binding whose files are servable.
 pub(super) struct Candidate {
     pub(super) binding: Binding,
-    pub(super) bundle: Bundle,
+    pub(super) wish: Wish,
     pub(super) query: Query,
+}
+
+impl Candidate {
+    pub(super) fn facts(&self) -> &Facts {
+        self.wish.facts()
+    }
 }
 
 /// What is to be done about a candidate.
 pub(super) struct Planned {
     pub(super) candidate: Candidate,
-    /// The object in Kong, if there is one.
-    pub(super) held: Option<HeldCertificate>,
+    /// What Kong holds, if it holds anything.
+    pub(super) held: Option<Held>,
     pub(super) plan: Plan,
     /// Whether Kong was looked at for this candidate alone, just now.
     pub(super) is_fresh: bool,
@@ -65,7 +71,7 @@ pub(super) enum Outcome {
     /// It would have been written.
     DryRun,
     /// Kong holds it now.
-    Written(Box<HeldCertificate>),
+    Written(Box<Held>),
     /// What Kong holds was announced to its nodes.
     Announced,
     /// It was not, because Kong would not have it, or did not answer.

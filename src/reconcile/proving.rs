@@ -12,7 +12,7 @@ use super::verdict::Verdict;
 use super::{Again, Conclusion, Prove};
 use crate::bundle::{Facts, ServedChain};
 use crate::clock::Timestamp;
-use crate::held::HeldCertificate;
+use crate::held::{Held, HeldCertificate};
 use crate::kong::{Failure, Node};
 use crate::names::BindingName;
 use crate::proof::{self, About, Errand, Evidence, NoProof, ProxyPort, Question, Step, Unseen};
@@ -130,10 +130,11 @@ impl Ledger {
     pub(super) fn observe(
         &mut self,
         name: &BindingName,
-        held: Option<(&HeldCertificate, &Facts)>,
+        held: Option<&Held>,
         now: Timestamp,
     ) -> Option<Prove> {
-        let subject = held.and_then(|(held, facts)| self.subject(Some(held), facts, false));
+        let subject = held
+            .and_then(|held| self.subject(held.certificate(), held.facts.as_ref().ok()?, false));
         let known = self.memory(name, now).proving.as_ref().map(|proving| &proving.subject);
         match subject {
             Some(subject) if known != Some(&subject) => {

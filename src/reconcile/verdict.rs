@@ -7,11 +7,10 @@ use tracing::{debug, info, warn};
 use crate::bundle::{Facts, Reason as BundleReason};
 use crate::clock::Timestamp;
 use crate::decide::{Decision, FLAP_PAUSE, REVERTS, Wait};
-use crate::desired::Desired;
 use crate::kong::Failure;
 use crate::names::BindingName;
 use crate::reconcile::Again;
-use crate::status::{BindingStatus, ObjectStatus, Reason, State};
+use crate::status::{BindingStatus, Reason, State};
 
 #[derive(Clone)]
 pub(super) struct Verdict {
@@ -135,38 +134,6 @@ pub(super) const fn why(decision: Decision) -> &'static str {
         Decision::Push(why) => why.as_str(),
         _ => "",
     }
-}
-
-/// What is odd about a bundle and its object, although Kong serves it.
-pub(super) fn warnings(
-    desired: &Desired,
-    object: &ObjectStatus,
-    facts: &Facts,
-    now: Timestamp,
-) -> Vec<String> {
-    let mut warnings: Vec<String> =
-        facts.warnings_at(now).iter().map(ToString::to_string).collect();
-    for (sni, owner) in &desired.left {
-        warnings.push(format!("{sni} stays with {owner}; remove it there, or set TAKE_SNIS"));
-    }
-    if !desired.missing.is_empty() {
-        let missing: Vec<_> = desired.missing.iter().map(ToString::to_string).collect();
-        warnings.push(format!(
-            "certificate {} was not created by us and lacks the names {}; add them there",
-            desired.id,
-            missing.join(", ")
-        ));
-    }
-    for name in &desired.unusable {
-        warnings.push(format!("kong does not take the name {name}; it is left out"));
-    }
-    if !object.snis.is_empty() && !object.snis.iter().any(|sni| facts.covers(sni)) {
-        warnings.push(
-            "the certificate covers none of its SNIs, and clients will not trust it; check SNIS"
-                .to_owned(),
-        );
-    }
-    warnings
 }
 
 /// Says where a binding stands now that it stood elsewhere before.

@@ -29,7 +29,7 @@ impl Sidecar<'_> {
             if self.points.knows(&binding.name) {
                 continue;
             }
-            info!(binding = %binding.name, file = %binding.cert_path().display(), "binding found");
+            info!(binding = %binding.name, file = %binding.file().display(), "binding found");
             self.points.set(&binding);
             self.schedule.at(&binding.name, Instant::now(), Trigger::Start);
             changed = true;

@@ -32,7 +32,8 @@ impl Sidecar<'_> {
                 status.bindings.retain(|name, _| self.bindings.named(name).is_some());
                 for binding in self.bindings.iter() {
                     let known = status.bindings.entry(binding.name.clone());
-                    known.or_insert_with(|| BindingStatus::starting(now));
+                    let kind = binding.kind();
+                    known.or_insert_with(|| BindingStatus { kind, ..BindingStatus::starting(now) });
                 }
             }
             if let Some(around) = around {

@@ -56,7 +56,7 @@ pub(crate) async fn a_first_certificate_is_created_and_its_whole_chain_is_served
     assert_eq!(object["tags"], json!([kong.own_tag()]));
     assert_eq!(object["snis"], kong.names(&["a", "b"]));
     let told = json!({"id": object["id"], "adopted": false, "snis": object["snis"]});
-    assert_eq!(shown["object"], told);
+    assert_eq!(shown["objects"], json!([told]));
 }
 
 pub(crate) async fn a_renewal_is_served_and_told(stage: &Stage) {
@@ -293,7 +293,7 @@ pub(crate) async fn an_object_of_someone_else_is_adopted_and_nothing_else_of_it_
     renewed = stage.pair(&["a"]);
     publish(&volume, &renewed);
     let shown = sidecar.until("web", in_sync_with(&renewed)).await;
-    assert_eq!(shown["object"], json!({"id": before["id"], "adopted": true, "snis": snis}));
+    assert_eq!(shown["objects"], json!([{"id": before["id"], "adopted": true, "snis": snis}]));
     kong.serves("a", renewed.chain_ders()).await;
     kong.serves("hand", renewed.chain_ders()).await;
     assert_eq!(but_for(kong.object("a").await, &RENEWED), but_for(before, &RENEWED));

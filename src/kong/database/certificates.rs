@@ -1,0 +1,227 @@
+//! Certificates of a Kong on a database: `/certificates` and `/snis`.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+use serde::{Deserialize, Deserializer, Serialize};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::super::{Answer, Failure, Kong, Method, Wire, parse};
+use super::{another_body, json, percent_encoded};
+use crate::bundle::{Pair, Pairs, held_facts};
+use crate::desired::{Alt, CertificateFields, DesiredCertificate, Footing};
+use crate::held::{Held, HeldCertificate, Snapshot};
+use crate::names::Sni;
+
+impl<W: Wire> Kong<W> {
+    pub(super) async fn look_at_certificate(
+        &self,
+        id: Uuid,
+        names: &BTreeSet<Sni>,
+    ) -> Result<Snapshot, Failure> {
+        let mut snapshot = Snapshot::default();
+        if let Some(held) = self.certificate(id).await? {
+            snapshot.insert(held);
+        }
+        let unowned = names.iter().filter(|sni| snapshot.owner(sni.as_ref()).is_none());
+        let owners = try_join_all(unowned.map(|sni| self.sni_owner(sni))).await?;
+        let owners: BTreeSet<Uuid> = owners.into_iter().flatten().collect();
+        let others = owners.into_iter().filter(|other| *other != id);
+        let others = try_join_all(others.map(|other| self.certificate(other))).await?;
+        others.into_iter().flatten().for_each(|held| snapshot.insert(held));
+        Ok(snapshot)
+    }
+
+    pub(super) async fn look_at_certificates(
+        &self,
+        snapshot: &mut Snapshot,
+    ) -> Result<(), Failure> {
+        self.each("/certificates", |object: Object| snapshot.insert(object.into())).await
+    }
+
+    /// Writes one object, and then moves the names to it that are taken from others.
+    pub(super) async fn write_certificate(
+        &self,
+        desired: &DesiredCertificate,
+        pairs: &Pairs,
+    ) -> Result<Held, Failure> {
+        let (method, body) = match &desired.footing {
+            Footing::Ours { fields, .. } => (Method::Put, whole(pairs, fields)),
+            Footing::Adopted { alt, swap } => (Method::Patch, pairs_alone(pairs, *alt, *swap)),
+        };
+        let answer = self.send(method, &path(desired.id), body).await?;
+        let mut written = object(&answer)?;
+        let is_shown = desired
+            .held_facts(&written)
+            .as_ref()
+            .is_ok_and(|facts| facts.fingerprint == pairs.facts().fingerprint);
+        if written.id != desired.id || !is_shown {
+            return Err(another_body(&answer));
+        }
+        for sni in &desired.take {
+            self.move_sni(sni, desired.id).await?;
+            written.snis.insert(sni.to_string());
+        }
+        Ok(desired.held(written))
+    }
+
+    /// Writes an object and some of its names again as they are, so that nodes hear of them that
+    /// missed it: an empty PATCH heals a stale certificate, one with its own certificate a stale
+    /// name (measured).
+    ///
+    /// # Errors
+    ///
+    /// If Kong does not take it, or a name has moved elsewhere meanwhile.
+    pub async fn announce(&self, id: Uuid, names: &BTreeSet<Sni>) -> Result<(), Failure> {
+        let answer = self.send(Method::Patch, &path(id), Bytes::from_static(b"{}")).await?;
+        let held = object(&answer)?;
+        for sni in names.iter().filter(|sni| held.snis.contains(sni.as_ref())) {
+            self.move_sni(sni, id).await?;
+        }
+        Ok(())
+    }
+
+    async fn certificate(&self, id: Uuid) -> Result<Option<HeldCertificate>, Failure> {
+        match self.get(&path(id)).await? {
+            Some(answer) => object(&answer).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn sni_owner(&self, sni: &Sni) -> Result<Option<Uuid>, Failure> {
+        match self.get(&sni_path(sni)).await? {
+            Some(answer) => Ok(Some(parse::<SniObject>(&answer)?.certificate.id)),
+            None => Ok(None),
+        }
+    }
+
+    /// No handshake is lost (measured); dropping the name and adding it elsewhere leaves a gap.
+    async fn move_sni(&self, sni: &Sni, id: Uuid) -> Result<(), Failure> {
+        let body = Bytes::from(format!(r#"{{"certificate":{{"id":"{id}"}}}}"#));
+        let answer = self.send(Method::Patch, &sni_path(sni), body).await?;
+        if parse::<SniObject>(&answer)?.certificate.id == id {
+            Ok(())
+        } else {
+            Err(another_body(&answer))
+        }
+    }
+}
+
+/// A `PUT` replaces: what is left out is gone (SNIs, tags, second pair) or reset (`created_at`).
+fn whole(bundle: &Pairs, fields: &CertificateFields) -> Bytes {
+    #[derive(Serialize)]
+    struct Whole<'a> {
+        cert: String,
+        key: &'a str,
+        cert_alt: Option<String>,
+        key_alt: Option<&'a str>,
+        snis: &'a BTreeSet<String>,
+        tags: &'a BTreeSet<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        created_at: Option<i64>,
+    }
+    json(&Whole {
+        cert: bundle.main().cert_pem(),
+        key: bundle.main().key_pem(),
+        cert_alt: bundle.alt().map(Pair::cert_pem),
+        key_alt: bundle.alt().map(|pair| pair.key_pem().as_str()),
+        snis: &fields.snis,
+        tags: &fields.tags,
+        created_at: fields.created_at,
+    })
+}
+
+/// A `PATCH` of certificate and key keeps all the rest.
+fn pairs_alone(bundle: &Pairs, alt: Alt, swap: bool) -> Bytes {
+    #[derive(Serialize)]
+    struct Pairs<'a> {
+        cert: String,
+        key: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cert_alt: Option<Option<String>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        key_alt: Option<Option<&'a str>>,
+    }
+    let (main, second) = match bundle.alt() {
+        Some(second) if swap => (second, Some(bundle.main())),
+        second => (bundle.main(), second),
+    };
+    let (cert_alt, key_alt) = match alt {
+        Alt::Keep => (None, None),
+        Alt::Clear => (Some(None), Some(None)),
+        Alt::Write => {
+            (Some(second.map(Pair::cert_pem)), Some(second.map(|pair| pair.key_pem().as_str())))
+        }
+    };
+    json(&Pairs { cert: main.cert_pem(), key: main.key_pem(), cert_alt, key_alt })
+}
+
+pub(super) fn path(id: Uuid) -> String {
+    format!("/certificates/{id}")
+}
+
+fn sni_path(sni: &Sni) -> String {
+    format!("/snis/{}", percent_encoded(sni.as_ref()))
+}
+
+fn object(answer: &Answer) -> Result<HeldCertificate, Failure> {
+    parse::<Object>(answer).map(HeldCertificate::from)
+}
+
+#[derive(Deserialize)]
+struct SniObject {
+    certificate: Reference,
+}
+
+#[derive(Deserialize)]
+struct Reference {
+    id: Uuid,
+}
+
+#[derive(Deserialize)]
+struct Object {
+    id: Uuid,
+    cert: String,
+    key: IsReference,
+    cert_alt: Option<String>,
+    key_alt: Option<IsReference>,
+    snis: Option<Vec<String>>,
+    tags: Option<Vec<String>>,
+    created_at: Option<i64>,
+}
+
+/// Whether a key is a `{vault://…}` reference: all that is ever looked at.
+struct IsReference(bool);
+
+impl<'de> Deserialize<'de> for IsReference {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let key = Zeroizing::new(String::deserialize(deserializer)?);
+        Ok(Self(is_reference(&key)))
+    }
+}
+
+fn is_reference(text: &str) -> bool {
+    text.starts_with("{vault://")
+}
+
+impl From<Object> for HeldCertificate {
+    fn from(object: Object) -> Self {
+        let alt = object.cert_alt.as_deref();
+        let references = [Some(object.cert.as_str()), alt].into_iter().flatten().any(is_reference);
+        let key_references =
+            [Some(&object.key), object.key_alt.as_ref()].into_iter().flatten().any(|key| key.0);
+        Self {
+            id: object.id,
+            facts: held_facts(&object.cert, alt).map_err(|invalid| invalid.reason()),
+            main_facts: alt
+                .is_some()
+                .then(|| held_facts(&object.cert, None).map_err(|invalid| invalid.reason())),
+            snis: object.snis.into_iter().flatten().collect(),
+            tags: object.tags.into_iter().flatten().collect(),
+            created_at: object.created_at,
+            is_reference: references || key_references,
+        }
+    }
+}
