@@ -1,8 +1,8 @@
 //! Every setting, as a type that cannot be wrong; the only reader of the environment.
 //!
 //! `CERT_RELOADER__ADMIN__URL` and the file's `admin.url` are one setting, and the environment wins.
-//! Empty means not set, but for `ADMIN__URL` and `PROXY__ADDRESS`, where it means that there is no
-//! Admin API, and no proof.
+//! Empty means not set, but for `ADMIN__URL` (there is no Admin API), `PROXY__ADDRESS` (there is no
+//! proof) and `RELOAD__FILES__<NAME>__ADDRESS` (no port shows this file).
 //!
 //! ```text
 //! environment ┐
@@ -24,12 +24,18 @@ use crate::names::{FoldedName, Instance};
 use crate::quote::Quoted;
 
 mod admin;
+mod authority;
+mod binding;
 mod certificate;
+mod declarative;
 mod environment;
 mod file;
+mod license;
 mod mistake;
+mod path;
 mod proxy;
 mod reader;
+mod reload;
 mod secret;
 mod spelling;
 mod table;
@@ -37,17 +43,25 @@ mod tree;
 
 pub(crate) use admin::TAKEN_HEADERS;
 pub use admin::{Admin, AdminMode, AdminUrl, AdminUrlError, ClientFiles, Credential};
+pub use authority::AuthoritySettings;
 pub use certificate::{CertificateSettings, RenewBy};
+pub use declarative::Declarative;
+pub use license::LicenseSettings;
 pub use mistake::{Fault, Mistake, Mistakes};
+pub(crate) use path::path_of;
 pub use proxy::{HostPort, Proxy, ProxyAddress, ProxyProtocol};
-pub(crate) use reader::path_of;
+pub use reload::{Reload, ReloadFile};
 pub use secret::{Secret, SecretError};
 pub use table::{SETTINGS, Setting};
 
+use binding::reject_shared_names;
 use reader::Reader;
 use tree::Tree;
 
 /// All settings. What they mean stands in [`SETTINGS`], their limits here.
+///
+/// A name is there once among `certificates`, `authorities`, `licenses` and `reload.files`, and is
+/// not [`Declarative::NAME`] where there is such a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// Kong's Admin API.
@@ -60,6 +74,14 @@ pub struct Settings {
     pub certs_dir: PathBuf,
     /// What is set for single certificates.
     pub certificates: BTreeMap<FoldedName, CertificateSettings>,
+    /// CA certificates.
+    pub authorities: BTreeMap<FoldedName, AuthoritySettings>,
+    /// Licences of Kong Enterprise.
+    pub licenses: BTreeMap<FoldedName, LicenseSettings>,
+    /// Files that Kong itself reads.
+    pub reload: Reload,
+    /// The configuration of a Kong without a database.
+    pub declarative: Declarative,
     /// Quiet time before files outside of Kubernetes volumes are read: 10 ms to a minute.
     pub debounce: Duration,
     /// How often files are looked at without an event: 10 ms to a week.
@@ -108,12 +130,17 @@ impl Settings {
 
     fn read(reader: &mut Reader) -> Self {
         let default = Self::default();
+        reject_shared_names(reader);
         Self {
             admin: Admin::read(reader),
             proxy: Proxy::read(reader),
             instance: reader.text("instance", Instance::from_str).unwrap_or(default.instance),
             certs_dir: absolute(reader.path("certs_dir").unwrap_or(default.certs_dir)),
             certificates: CertificateSettings::read_all(reader),
+            authorities: AuthoritySettings::read_all(reader),
+            licenses: LicenseSettings::read_all(reader),
+            reload: Reload::read(reader),
+            declarative: Declarative::read(reader),
             debounce: reader.duration("debounce", DEBOUNCE).unwrap_or(default.debounce),
             poll_interval: reader
                 .duration("poll_interval", INTERVAL)
@@ -153,6 +180,10 @@ impl Default for Settings {
             instance: Instance::default(),
             certs_dir: PathBuf::from("/etc/kong-certs"),
             certificates: BTreeMap::new(),
+            authorities: BTreeMap::new(),
+            licenses: BTreeMap::new(),
+            reload: Reload::default(),
+            declarative: Declarative::default(),
             debounce: Duration::from_millis(250),
             poll_interval: Duration::from_secs(30),
             resync_interval: Duration::from_secs(300),
@@ -267,6 +298,12 @@ mod tests {
         assert!(!admin.insecure_skip_verify && !admin.allow_insecure);
         assert_eq!(settings.instance.as_str(), "default");
         assert_eq!(settings.certs_dir, PathBuf::from("/etc/kong-certs"));
+        assert_eq!((settings.authorities.len(), settings.licenses.len()), (0, 0));
+        let reload = &settings.reload;
+        assert_eq!((reload.files.len(), &reload.pid_file), (0, &None));
+        assert_eq!(reload.min_interval, Duration::from_secs(30));
+        let poll = Duration::from_secs(2);
+        assert_eq!(settings.declarative, Declarative { file: None, poll, force: false });
         assert_eq!(settings.debounce, Duration::from_millis(250));
         assert_eq!(settings.poll_interval, Duration::from_secs(30));
         assert_eq!(settings.resync_interval, Duration::from_secs(300));
@@ -281,12 +318,14 @@ mod tests {
     fn the_defaults_in_the_table_are_those_that_hold() {
         let stated = SETTINGS.iter().filter(|setting| !setting.default.is_empty());
         let stated = stated.filter(|setting| setting.name != "LISTEN");
-        let stated: Vec<(String, &str)> = stated
-            .map(|setting| (setting.name.replace("<NAME>", "WEB"), setting.default))
-            .collect();
-        let vars: Vec<(&str, &str)> = stated.iter().map(|(name, text)| (&**name, *text)).collect();
+        let stated: Vec<(String, &str)> =
+            stated.map(|setting| (named(setting.name), setting.default)).collect();
+        let mut vars: Vec<(&str, &str)> =
+            stated.iter().map(|(name, text)| (&**name, *text)).collect();
+        vars.push(("RELOAD__FILES__PORT__DIR", "/x"));
+        let port = read([("RELOAD__FILES__PORT__DIR", "/x")]).unwrap().reload;
         let web = ("web".parse().unwrap(), CertificateSettings::default());
-        let expected = Settings { certificates: [web].into(), ..Settings::default() };
+        let expected = Settings { certificates: [web].into(), reload: port, ..Settings::default() };
         assert_eq!(read(vars).unwrap(), expected);
     }
 
@@ -294,17 +333,18 @@ mod tests {
     fn every_setting_of_the_table_is_read() {
         let file = yaml("");
         for setting in SETTINGS {
-            let name = setting.name.replace("<NAME>", "WEB");
+            let name = named(setting.name);
             let value = match (name.as_str(), setting.default) {
                 ("CONFIG", _) => file.path().to_str().unwrap(),
                 ("ADMIN__URL", _) => "http://localhost",
-                ("PROXY__ADDRESS", _) => "localhost:1",
+                ("PROXY__ADDRESS" | "RELOAD__FILES__PORT__ADDRESS", _) => "localhost:1",
                 ("PROXY__PROTOCOL", _) => "v1",
                 ("PROXY__TIMEOUT", _) => "11s",
                 ("ADMIN__MODE", _) => "database",
-                ("ADMIN__WORKSPACE" | "INSTANCE" | "CERTIFICATES__WEB__TAGS", _) => "other",
+                ("ADMIN__WORKSPACE" | "INSTANCE", _) => "other",
                 ("ADMIN__SERVER_NAME" | "CERTIFICATES__WEB__SNIS", _) => "a.example.com",
-                ("CERTIFICATES__WEB__ID", _) => "22222222-2222-4222-8222-222222222222",
+                (name, _) if name.ends_with("__TAGS") => "other",
+                (name, _) if name.ends_with("__ID") => "22222222-2222-4222-8222-222222222222",
                 ("LISTEN", _) => "127.0.0.1:0",
                 ("LOG__LEVEL", _) => "off",
                 ("LOG__FORMAT", _) => "json",
@@ -319,14 +359,22 @@ mod tests {
                 "ADMIN__CLIENT_KEY_FILE" => Some("ADMIN__CLIENT_CERT_FILE"),
                 "CERTIFICATES__WEB__CERT_ALT" => Some("CERTIFICATES__WEB__KEY_ALT"),
                 "CERTIFICATES__WEB__KEY_ALT" => Some("CERTIFICATES__WEB__CERT_ALT"),
+                "CA_CERTIFICATES__ROOT__ID" | "CA_CERTIFICATES__ROOT__TAGS" => {
+                    Some("CA_CERTIFICATES__ROOT__FILE")
+                }
+                "LICENSES__KONG__ID" => Some("LICENSES__KONG__FILE"),
+                "RELOAD__FILES__PORT__CERT"
+                | "RELOAD__FILES__PORT__KEY"
+                | "RELOAD__FILES__PORT__ADDRESS" => Some("RELOAD__FILES__PORT__DIR"),
                 _ => None,
             };
+            let partner = partner.map(|partner| (partner, "/x"));
+            // A partner that cannot be alone is read as nothing.
+            let before = read(partner).unwrap_or_default();
+            let settings = read(partner.into_iter().chain([(&*name, value)])).unwrap();
             let without = CertificateSettings::default();
-            let settings =
-                read([Some(&*name), partner].into_iter().flatten().map(|name| (name, value)));
-            let settings = settings.unwrap();
-            let unread = settings == Settings::default()
-                || settings.certificates.values().any(|web| *web == without);
+            let unread =
+                settings == before || settings.certificates.values().any(|web| *web == without);
             assert_eq!(unread, name == "CONFIG", "{name}");
         }
     }
@@ -363,6 +411,82 @@ mod tests {
     }
 
     #[test]
+    fn a_file_to_reload_is_two_absolute_paths() {
+        for (vars, cert, key) in [
+            (vec![("DIR", "/d")], "/d/tls.crt", "/d/tls.key"),
+            (vec![("DIR", "/d"), ("CERT", "a/b.crt")], "/d/a/b.crt", "/d/tls.key"),
+            (vec![("DIR", "/d"), ("KEY", "/k/b.key")], "/d/tls.crt", "/k/b.key"),
+            (vec![("CERT", "/a.pem"), ("KEY", "/a.pem")], "/a.pem", "/a.pem"),
+        ] {
+            let vars: Vec<(String, &str)> = vars
+                .into_iter()
+                .map(|(field, value)| (format!("RELOAD__FILES__PORT__{field}"), value))
+                .collect();
+            let settings = read(vars.iter().map(|(name, value)| (&**name, *value))).unwrap();
+            let port = &settings.reload.files[&"port".parse().unwrap()];
+            assert_eq!((&*port.cert, &*port.key), (cert.as_ref(), key.as_ref()));
+            assert_eq!(port.address, Some(ProxyAddress::Auto));
+        }
+    }
+
+    #[test]
+    fn a_file_has_the_other_kinds_of_material_too() {
+        let id = "22222222-2222-4222-8222-222222222222";
+        let settings = read_yaml(&format!(
+            r"
+admin: {{url: '', mode: Control_Plane}}
+ca_certificates:
+  Root-1: {{file: /ca/ca.crt, id: {id}, tags: [one, two]}}
+licenses:
+  kong: {{file: /licence.json, id: {id}}}
+reload:
+  files:
+    port: {{dir: /d, address: 'localhost:8444'}}
+    client: {{dir: /c, address: ''}}
+  pid-file: /nginx.pid
+  min_interval: 1m
+declarative: {{file: /kong.yml, poll: 1s, force: true}}
+"
+        ))
+        .unwrap();
+        assert_eq!((settings.admin.url, settings.admin.mode), (None, AdminMode::ControlPlane));
+        let root = &settings.authorities[&"root_1".parse().unwrap()];
+        assert_eq!((&*root.file, root.id), ("/ca/ca.crt".as_ref(), id.parse().ok()));
+        assert_eq!(root.tags, ["one", "two"].map(|tag| tag.parse().unwrap()).into());
+        let licence = LicenseSettings { file: "/licence.json".into(), id: id.parse().ok() };
+        assert_eq!(settings.licenses, [("kong".parse().unwrap(), licence)].into());
+        let addresses = settings.reload.files.into_values().map(|file| file.address);
+        let addresses: Vec<_> = addresses.collect();
+        assert_eq!(addresses, [None, "localhost:8444".parse().ok()]);
+        assert_eq!(settings.reload.pid_file, Some("/nginx.pid".into()));
+        assert_eq!(settings.reload.min_interval, Duration::from_secs(60));
+        let poll = Duration::from_secs(1);
+        let declarative = Declarative { file: Some("/kong.yml".into()), poll, force: true };
+        assert_eq!(settings.declarative, declarative);
+    }
+
+    #[test]
+    fn one_id_may_be_that_of_two_kinds() {
+        let id = "22222222-2222-4222-8222-222222222222";
+        let settings = read([
+            ("CERTIFICATES__WEB__ID", id),
+            ("CA_CERTIFICATES__ROOT__ID", id),
+            ("CA_CERTIFICATES__ROOT__FILE", "/ca.crt"),
+            ("LICENSES__KONG__ID", id),
+            ("LICENSES__KONG__FILE", "/licence.json"),
+        ]);
+        assert!(settings.is_ok(), "{settings:?}");
+    }
+
+    #[test]
+    fn the_name_of_the_declarative_file_is_free_where_there_is_none() {
+        let name = ("LICENSES__DECLARATIVE_FILE__FILE", "/a");
+        assert_eq!(read([name, ("DECLARATIVE__FILE", "")]).unwrap().licenses.len(), 1);
+        let settings = read([("LICENSES__KONG__FILE", "/a"), ("DECLARATIVE__FILE", "/b")]);
+        assert_eq!(settings.unwrap().declarative.file, Some("/b".into()));
+    }
+
+    #[test]
     fn an_empty_variable_is_not_set_but_for_the_addresses_of_kong() {
         let file = yaml("debounce: 1s");
         let mut vars = vec![("CONFIG", file.path().to_str().unwrap())];
@@ -374,6 +498,12 @@ mod tests {
         assert_eq!(read([("ADMIN__URL", "")]).unwrap().admin.url, None);
         assert_eq!(read_yaml("admin: {url: ''}").unwrap().admin.url, None);
         assert_eq!(read([("PROXY__ADDRESS", "")]).unwrap().proxy.address, None);
+        let file = yaml("reload: {files: {port: {dir: /d, address: 'localhost:1'}}}");
+        let hidden = ("RELOAD__FILES__PORT__ADDRESS", "");
+        let settings = read([("CONFIG", file.path().to_str().unwrap()), hidden]).unwrap();
+        assert_eq!(settings.reload.files[&"port".parse().unwrap()].address, None);
+        let unset = read([("RELOAD__FILES__PORT__DIR", ""), ("CA_CERTIFICATES__ROOT__FILE", "")]);
+        assert_eq!(unset.unwrap(), Settings::default());
     }
 
     #[test]
@@ -491,8 +621,8 @@ certificates:
             ("DRY_RUN", "maybe", "\"maybe\" is neither true nor false"),
             (
                 "ADMIN__MODE",
-                "dbless",
-                "mode \"dbless\" is not supported by this version; take auto or database",
+                "hybrid",
+                "\"hybrid\" is none of auto, database, control_plane, dbless",
             ),
             ("ADMIN__CONCURRENCY", "0", "\"0\" is no number from 1 to 64"),
             ("ADMIN__CONCURRENCY", "65", "no number from 1 to 64"),
@@ -557,11 +687,27 @@ certificates:
             ),
             ("ADMIN__TIMEOUT[99999999999]", "1s", "unknown setting"),
             ("POLLINTERVAL", "1s", "unknown setting; did you mean CERT_RELOADER__POLL_INTERVAL?"),
-            ("CA_CERTIFICATES__ROOT__FILE", "/a", "unknown setting"),
-            ("LICENSES__KONG__FILE", "/a", "unknown setting"),
-            ("RELOAD__FILES__WEB__DIR", "/a", "unknown setting"),
-            ("DECLARATIVE__FORCE", "true", "unknown setting"),
-            ("PROXY__ADDRESS", "8443", "\"8443\" is no address of a proxy port; write host:port"),
+            (
+                "CERTIFICATES__WEB__DIR",
+                "/a/../b",
+                "\"/a/../b\" leads upwards; write the path without",
+            ),
+            ("CA_CERTIFICATES__ROOT__FILE", "ca.crt", "\"ca.crt\" must be an absolute path"),
+            ("CA_CERTIFICATES__ROOT__FILE", "/a/../b", "\"/a/../b\" leads upwards"),
+            ("LICENSES__KONG__FILE", "a", "\"a\" must be an absolute path"),
+            ("LICENSES__KONG__FILE", "/..", "\"/..\" leads upwards"),
+            ("LICENCES__KONG__FILE", "/a", "did you mean CERT_RELOADER__LICENSES__KONG__FILE?"),
+            ("RELOAD__FILES__PORT__DIR", "a", "\"a\" must be an absolute path"),
+            ("RELOAD__FILES__PORT__DIR", "/a/..", "\"/a/..\" leads upwards"),
+            ("RELOAD__PID_FILE", "nginx.pid", "\"nginx.pid\" must be an absolute path"),
+            ("RELOAD__MIN_INTERVAL", "999ms", "\"999ms\" is out of range; take 1s to 1h"),
+            ("RELOAD__MIN_INTERVAL", "61m", "out of range"),
+            ("DECLARATIVE__FILE", "kong.yml", "\"kong.yml\" must be an absolute path"),
+            ("DECLARATIVE__FILE", "/a/../b", "\"/a/../b\" leads upwards"),
+            ("DECLARATIVE__POLL", "99ms", "\"99ms\" is out of range; take 100ms to 1h"),
+            ("DECLARATIVE__POLL", "61m", "out of range"),
+            ("DECLARATIVE__FORCE", "perhaps", "\"perhaps\" is neither true nor false"),
+            ("PROXY__ADDRESS", "8443", "\"8443\" is no address of a port; write host:port"),
             ("PROXY__PROTOCOL", "v2", "\"v2\" is none of auto, none, v1"),
             ("PROXY__TIMEOUT", "2h", "out of range"),
             ("", "a", "unknown setting"),
@@ -570,6 +716,53 @@ certificates:
             let mistakes = read([(name, value)]).unwrap_err().to_string();
             let of_this = mistakes.starts_with(&format!("{PREFIX}{name}: "));
             assert!(of_this && mistakes.contains(told), "{name}: {told}\n{mistakes}");
+            assert_eq!(mistakes.lines().count(), 1, "{mistakes}");
+        }
+    }
+
+    #[test]
+    fn a_binding_without_its_files_is_a_mistake() {
+        let id = "22222222-2222-4222-8222-222222222222";
+        let no_pair = "CERT_RELOADER__RELOAD__FILES__PORT__DIR: is not set; name the directory, or both files by CERT_RELOADER__RELOAD__FILES__PORT__CERT and CERT_RELOADER__RELOAD__FILES__PORT__KEY";
+        for (name, value, told) in [
+            (
+                "CA_CERTIFICATES__ROOT__TAGS",
+                "one",
+                "CERT_RELOADER__CA_CERTIFICATES__ROOT__FILE: is not set; name the file",
+            ),
+            (
+                "LICENSES__KONG__ID",
+                id,
+                "CERT_RELOADER__LICENSES__KONG__FILE: is not set; name the file",
+            ),
+            ("RELOAD__FILES__PORT__CERT", "/a.crt", no_pair),
+            ("RELOAD__FILES__PORT__KEY", "a.key", no_pair),
+            ("RELOAD__FILES__PORT__ADDRESS", "", no_pair),
+        ] {
+            let mistakes = read([(name, value)]).unwrap_err().to_string();
+            assert!(mistakes.starts_with(told) && mistakes.lines().count() == 1, "{mistakes}");
+        }
+    }
+
+    #[test]
+    fn a_pair_to_reload_says_which_of_its_settings_is_wrong() {
+        let [dir, cert, key, address] =
+            ["DIR", "CERT", "KEY", "ADDRESS"].map(|field| format!("RELOAD__FILES__PORT__{field}"));
+        for (vars, wrong, told) in [
+            ([(&cert, "a.crt"), (&key, "/a.key")], &cert, "\"a.crt\" must be an absolute path"),
+            ([(&cert, "/a.crt"), (&key, "/b/../a.key")], &key, "\"/b/../a.key\" leads upwards"),
+            (
+                [(&dir, "/d"), (&cert, "../a.crt")],
+                &cert,
+                "is no path of a file in the certificate's",
+            ),
+            ([(&dir, "/d"), (&key, "/d/../a.key")], &key, "is no path of a file in"),
+            ([(&dir, "/d"), (&address, "8444")], &address, "\"8444\" is no address of a port"),
+        ] {
+            let vars = vars.map(|(name, value)| (name.as_str(), value));
+            let mistakes = read(vars).unwrap_err().to_string();
+            let of_this = mistakes.starts_with(&format!("{PREFIX}{wrong}: "));
+            assert!(of_this && mistakes.contains(told), "{told}\n{mistakes}");
             assert_eq!(mistakes.lines().count(), 1, "{mistakes}");
         }
     }
@@ -597,6 +790,44 @@ certificates:
             (
                 vec![("CERTIFICATES__A__ID", uuid), ("CERTIFICATES__B__ID", uuid)],
                 "CERT_RELOADER__CERTIFICATES__B__ID: is the ID of CERT_RELOADER__CERTIFICATES__A__ID, too",
+            ),
+            (
+                vec![
+                    ("CA_CERTIFICATES__A__ID", uuid),
+                    ("CA_CERTIFICATES__A__FILE", "/1"),
+                    ("CA_CERTIFICATES__B__ID", uuid),
+                    ("CA_CERTIFICATES__B__FILE", "/2"),
+                ],
+                "CERT_RELOADER__CA_CERTIFICATES__B__ID: is the ID of CERT_RELOADER__CA_CERTIFICATES__A__ID, too",
+            ),
+            (
+                vec![
+                    ("LICENSES__A__ID", uuid),
+                    ("LICENSES__A__FILE", "/1"),
+                    ("LICENSES__B__ID", uuid),
+                    ("LICENSES__B__FILE", "/2"),
+                ],
+                "CERT_RELOADER__LICENSES__B__ID: is the ID of CERT_RELOADER__LICENSES__A__ID, too",
+            ),
+            (
+                vec![("CERTIFICATES__A_B__SNIS", "x.y"), ("CA_CERTIFICATES__a-b__FILE", "/1")],
+                "CERT_RELOADER__CA_CERTIFICATES__a-b__FILE: its name is that of CERT_RELOADER__CERTIFICATES__A_B__SNIS; give it another",
+            ),
+            (
+                vec![("CA_CERTIFICATES__A__FILE", "/1"), ("LICENSES__A__FILE", "/1")],
+                "CERT_RELOADER__LICENSES__A__FILE: its name is that of CERT_RELOADER__CA_CERTIFICATES__A__FILE; give it another",
+            ),
+            (
+                vec![("LICENSES__A__FILE", "/1"), ("RELOAD__FILES__A__DIR", "/1")],
+                "CERT_RELOADER__RELOAD__FILES__A__DIR: its name is that of CERT_RELOADER__LICENSES__A__FILE; give it another",
+            ),
+            (
+                vec![("DECLARATIVE__FILE", "/1"), ("CERTIFICATES__Declarative-File__DIR", "/1")],
+                "CERT_RELOADER__CERTIFICATES__Declarative-File__DIR: its name is that of CERT_RELOADER__DECLARATIVE__FILE; give it another",
+            ),
+            (
+                vec![("DECLARATIVE__FILE", "/1"), ("RELOAD__FILES__DECLARATIVE_FILE__DIR", "/1")],
+                "CERT_RELOADER__RELOAD__FILES__DECLARATIVE_FILE__DIR: its name is that of CERT_RELOADER__DECLARATIVE__FILE; give it another",
             ),
             (
                 vec![("CERTIFICATES__a-b__DIR", "/1"), ("CERTIFICATES__A_B__DIR", "/2")],
@@ -662,7 +893,19 @@ certificates:
                 "admin.timeout: 1s",
                 "admin.timeout in FILE: unknown setting; did you mean admin.timeout?",
             ),
-            ("reload: {files: {web: {dir: /a}}}", "reload in FILE: unknown setting"),
+            (
+                "reload: {files: {web: {drr: /a}}}",
+                "reload.files.web.drr in FILE: unknown setting; did you mean reload.files.web.dir?",
+            ),
+            ("reload: {files: {web: /a}}", "reload.files.web in FILE: is a group of settings"),
+            (
+                "ca_certificates: {web: {file: ~}}",
+                "ca_certificates.web.file in FILE: is not set; name the file",
+            ),
+            (
+                "licenses: {web.1: {file: /a}}\nreload: {files: {Web-1: {dir: /a}}}",
+                "reload.files.Web-1.dir in FILE: its name is that of licenses.web.1.file in FILE",
+            ),
             ("'a[99999999999]': 1", "a[99999999999] in FILE: unknown setting"),
             (
                 "config: /other.yaml",
@@ -706,7 +949,16 @@ certificates:
             ("LISTEN", "9797"),
             ("CERTIFICATES__WEB__SNIS", "10.0.0.1, *.*.x, fine.example.com"),
             ("CERTIFICATES__WEB__RENEW_BY", "2"),
-            ("RELOAD__PID_FILE", "/a"),
+            ("RELOAD__PIDFILES", "/a"),
+            ("RELOAD__PID_FILE", "a"),
+            ("RELOAD__FILES__ROOT__CERT", "a"),
+            ("RELOAD__FILES__ROOT__ADDRESS", "8443"),
+            ("CA_CERTIFICATES__ROOT__ID", "22222222-2222-4222-8222-222222222222"),
+            ("CA_CERTIFICATES__TREE__ID", "22222222-2222-4222-8222-222222222222"),
+            ("CA_CERTIFICATES__TREE__FILE", "a"),
+            ("CA_CERTIFICATES__TREE__TAGS", "a/b,c/d"),
+            ("LICENSES__KONG__ID", "1"),
+            ("DECLARATIVE__POLL", "2"),
         ])
         .unwrap_err();
         let settings: Vec<String> = mistakes
@@ -716,13 +968,25 @@ certificates:
         assert_eq!(
             settings,
             [
-                "CERT_RELOADER__RELOAD__PID_FILE",
+                "CERT_RELOADER__RELOAD__PIDFILES",
                 "admin.timeot in FILE",
                 "hold in FILE",
+                "CERT_RELOADER__RELOAD__FILES__ROOT__ADDRESS",
                 "admin.url in FILE",
                 "CERT_RELOADER__CERTIFICATES__WEB__SNIS",
                 "CERT_RELOADER__CERTIFICATES__WEB__SNIS",
                 "CERT_RELOADER__CERTIFICATES__WEB__RENEW_BY",
+                "CERT_RELOADER__CA_CERTIFICATES__ROOT__FILE",
+                "CERT_RELOADER__CA_CERTIFICATES__TREE__FILE",
+                "CERT_RELOADER__CA_CERTIFICATES__TREE__TAGS",
+                "CERT_RELOADER__CA_CERTIFICATES__TREE__TAGS",
+                "CERT_RELOADER__CA_CERTIFICATES__TREE__ID",
+                "CERT_RELOADER__LICENSES__KONG__FILE",
+                "CERT_RELOADER__LICENSES__KONG__ID",
+                "CERT_RELOADER__RELOAD__FILES__ROOT__DIR",
+                "CERT_RELOADER__RELOAD__FILES__ROOT__ADDRESS",
+                "CERT_RELOADER__RELOAD__PID_FILE",
+                "CERT_RELOADER__DECLARATIVE__POLL",
                 "debounce in FILE",
                 "CERT_RELOADER__LISTEN",
             ]
@@ -736,6 +1000,10 @@ certificates:
             ("CONFIG", "/does/not/exist.yaml"),
             ("ADMIN__URL", "https://kong:8444"),
             ("CERTIFICATES__WEB__CERT_ALT", "a.crt"),
+            ("CA_CERTIFICATES__ROOT__TAGS", "one"),
+            ("RELOAD__FILES__ONE__CERT", "a.crt"),
+            ("RELOAD__FILES__BOTH__CERT", "a.crt"),
+            ("RELOAD__FILES__BOTH__KEY", "a.key"),
             ("HOLD", "soon"),
         ])
         .unwrap_err();
@@ -821,6 +1089,17 @@ certificates:
             });
             let _ = read_yaml(&lines.collect::<String>());
         }
+    }
+
+    /// A setting with a name of its kind in it.
+    fn named(setting: &str) -> String {
+        let name = match setting.split("__").next() {
+            Some("CA_CERTIFICATES") => "ROOT",
+            Some("LICENSES") => "KONG",
+            Some("RELOAD") => "PORT",
+            _ => "WEB",
+        };
+        setting.replace("<NAME>", name)
     }
 
     fn read<'a>(vars: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Settings, Mistakes> {

@@ -84,6 +84,8 @@ impl<W: Wire> Kong<W> {
         if self.is_node_doubted || !is_of_use {
             let asked = match self.mode {
                 AdminMode::Database => Ok(Node::assumed(Mode::Database)),
+                AdminMode::ControlPlane => Ok(Node::assumed(Mode::ControlPlane)),
+                AdminMode::Dbless => Ok(Node::assumed(Mode::Dbless)),
                 AdminMode::Auto => self.ask_node().await,
             };
             match asked {
@@ -211,7 +213,32 @@ mod tests {
 
     use serde_json::json;
 
+    use super::super::{Answer, Lost};
     use super::*;
+    use crate::metrics::Metrics;
+    use crate::settings::Admin;
+
+    /// Must not be asked.
+    struct Silent;
+
+    impl Wire for Silent {
+        async fn call(&self, call: Call) -> Result<Answer, Lost> {
+            panic!("{} is asked for", call.path)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_mode_that_is_configured_is_not_asked_for() {
+        for (mode, node) in [
+            (AdminMode::Database, Mode::Database),
+            (AdminMode::ControlPlane, Mode::ControlPlane),
+            (AdminMode::Dbless, Mode::Dbless),
+        ] {
+            let admin = Admin { mode, ..Admin::default() };
+            let mut kong = Kong::new(Silent, &admin, Metrics::default());
+            assert_eq!(kong.meet().await.unwrap(), &Node::assumed(node));
+        }
+    }
 
     fn configuration(more: &serde_json::Value) -> Configuration {
         let mut all = json!({"database": "postgres"});

@@ -78,7 +78,7 @@ impl Admin {
             } else {
                 reader.text("admin.url", AdminUrl::from_str).or(default.url)
             },
-            mode: reader.text("admin.mode", AdminMode::from_str).unwrap_or(default.mode),
+            mode: reader.choice("admin.mode", &MODES).unwrap_or(default.mode),
             timeout: reader.duration("admin.timeout", TIMEOUT).unwrap_or(default.timeout),
             concurrency: reader
                 .plain("admin.concurrency", concurrency)
@@ -125,19 +125,18 @@ pub enum AdminMode {
     Auto,
     /// In a database.
     Database,
+    /// In a database, for data planes.
+    ControlPlane,
+    /// In memory.
+    Dbless,
 }
 
-impl FromStr for AdminMode {
-    type Err = Fault;
-
-    fn from_str(text: &str) -> Result<Self, Fault> {
-        match text.to_ascii_lowercase().as_str() {
-            "auto" => Ok(Self::Auto),
-            "database" => Ok(Self::Database),
-            _ => Err(Fault::Mode(Quoted::new(text))),
-        }
-    }
-}
+const MODES: [(&str, AdminMode); 4] = [
+    ("auto", AdminMode::Auto),
+    ("database", AdminMode::Database),
+    ("control_plane", AdminMode::ControlPlane),
+    ("dbless", AdminMode::Dbless),
+];
 
 /// A token, or the file that has it.
 #[derive(Clone, Debug, PartialEq, Eq)]

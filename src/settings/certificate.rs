@@ -1,20 +1,25 @@
 //! What may be set for one certificate, and what two of them may not share.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use uuid::Uuid;
 
+use super::binding::{self, Shared, path_to, reject_shared_ids, shared};
 use super::mistake::Fault;
-use super::reader::{Reader, path_of};
+use super::path::{absolute, inside};
+use super::reader::Reader;
 use crate::names::{FoldedName, Sni, Tag};
 use crate::quote::Quoted;
+
+/// Beneath it each certificate has its name.
+pub(super) const GROUP: &str = "certificates";
 
 /// Settings of one certificate. They add it, or override one that was found under this name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CertificateSettings {
-    /// Its directory, absolute.
+    /// Its directory, absolute, without `..`.
     pub dir: Option<PathBuf>,
     /// Its chain: relative to its directory or absolute, without `..`. So are the next three.
     pub cert: Option<PathBuf>,
@@ -59,17 +64,15 @@ impl Default for CertificateSettings {
 impl CertificateSettings {
     /// All of them by name; no two share an id or a server name.
     pub(super) fn read_all(reader: &mut Reader) -> BTreeMap<FoldedName, Self> {
-        let names = reader.names("certificates");
-        let names: Vec<FoldedName> = names.iter().filter_map(|name| name.parse().ok()).collect();
-        let all = names.into_iter().map(|name| (name.clone(), Self::read(reader, &name))).collect();
+        let all = binding::read_all(reader, GROUP, Self::read);
         reject_shared_snis(reader, &all);
-        reject_shared_ids(reader, &all);
+        reject_shared_ids(reader, GROUP, all.iter().map(|(name, one)| (name, one.id)));
         all
     }
 
     fn read(reader: &mut Reader, name: &FoldedName) -> Self {
         let default = Self::default();
-        let at = |field| path_to(name, field);
+        let at = |field| path_to(GROUP, name, field);
         reader.reject_single(&at("cert_alt"), &at("key_alt"));
         Self {
             dir: reader.text(&at("dir"), absolute),
@@ -77,7 +80,7 @@ impl CertificateSettings {
             key: reader.text(&at("key"), inside),
             cert_alt: reader.text(&at("cert_alt"), inside),
             key_alt: reader.text(&at("key_alt"), inside),
-            id: reader.text(&at("id"), id),
+            id: reader.text(&at("id"), binding::id),
             snis: snis(reader, &at("snis")),
             tags: reader.list(&at("tags"), Tag::from_str).unwrap_or_default(),
             take_snis: reader.truth(&at("take_snis")).unwrap_or(default.take_snis),
@@ -116,29 +119,6 @@ impl FromStr for RenewBy {
     }
 }
 
-fn path_to(name: &FoldedName, field: &str) -> String {
-    format!("certificates.{name}.{field}")
-}
-
-fn absolute(text: &str) -> Result<PathBuf, Fault> {
-    let path = path_of(text)?;
-    if path.is_absolute() { Ok(path) } else { Err(Fault::Relative(Quoted::new(text))) }
-}
-
-/// A file, if relative then in the directory that it is relative to, and not above.
-fn inside(text: &str) -> Result<PathBuf, Fault> {
-    let path = path_of(text)?;
-    let climbs = |path: &Path| path.components().any(|part| part == Component::ParentDir);
-    if path.file_name().is_none() || climbs(&path) {
-        return Err(Fault::Outside(Quoted::new(text)));
-    }
-    Ok(path)
-}
-
-fn id(text: &str) -> Result<Uuid, Fault> {
-    Uuid::try_parse(text).map_err(|_| Fault::Id(Quoted::new(text)))
-}
-
 fn snis(reader: &mut Reader, path: &str) -> Option<BTreeSet<Sni>> {
     let snis: BTreeSet<Sni> = reader.list(path, Sni::from_str)?;
     if snis.is_empty() {
@@ -150,38 +130,10 @@ fn snis(reader: &mut Reader, path: &str) -> Option<BTreeSet<Sni>> {
 fn reject_shared_snis(reader: &mut Reader, all: &BTreeMap<FoldedName, CertificateSettings>) {
     let claims = all.iter().flat_map(|(name, settings)| {
         let snis = settings.snis.iter().flatten();
-        snis.map(|sni| (sni.clone(), path_to(name, "snis")))
+        snis.map(|sni| (sni.clone(), path_to(GROUP, name, "snis")))
     });
     for Shared { claim: sni, path, first } in shared(claims) {
         let other = reader.written(&first);
         reader.reject(&path, Fault::SniTwice { sni, other });
     }
-}
-
-fn reject_shared_ids(reader: &mut Reader, all: &BTreeMap<FoldedName, CertificateSettings>) {
-    let claims =
-        all.iter().filter_map(|(name, settings)| Some((settings.id?, path_to(name, "id"))));
-    for Shared { path, first, .. } in shared(claims) {
-        let other = reader.written(&first);
-        reader.reject(&path, Fault::IdTwice { other });
-    }
-}
-
-struct Shared<T> {
-    claim: T,
-    path: String,
-    first: String,
-}
-
-/// What more than one path claims, with the path that had it first.
-fn shared<T: Ord>(claims: impl Iterator<Item = (T, String)>) -> Vec<Shared<T>> {
-    let mut firsts: BTreeMap<T, String> = BTreeMap::new();
-    let mut shared = Vec::new();
-    for (claim, path) in claims {
-        match firsts.get(&claim) {
-            Some(first) => shared.push(Shared { claim, path, first: first.clone() }),
-            None => _ = firsts.insert(claim, path),
-        }
-    }
-    shared
 }

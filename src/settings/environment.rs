@@ -11,12 +11,9 @@ use super::tree::Leaves;
 use crate::names::folded;
 use crate::quote::Quoted;
 
-/// What an empty value means something for.
-const KEPT_EMPTY: [&str; 2] = ["admin.url", "proxy.address"];
-
 /// The settings among `vars`, in any case of letters. Empty ones count as not set, but for
-/// `ADMIN__URL` and `PROXY__ADDRESS`. Variables without our prefix, such as Kubernetes' own for a service
-/// (`CERT_RELOADER_SERVICE_HOST`), are none of ours.
+/// `ADMIN__URL`, `PROXY__ADDRESS` and `RELOAD__FILES__<NAME>__ADDRESS`. Variables without our prefix,
+/// such as Kubernetes' own for a service (`CERT_RELOADER_SERVICE_HOST`), are none of ours.
 pub(super) fn leaves(
     vars: impl IntoIterator<Item = (OsString, OsString)>,
     mistakes: &mut Vec<Mistake>,
@@ -55,8 +52,17 @@ fn add(leaves: &mut Leaves, setting: &Quoted, name: &OsStr, value: OsString) -> 
         return Err(Fault::Group);
     };
     let value = value.into_string().map_err(|_| Fault::NotUtf8)?;
-    if value.is_empty() && !KEPT_EMPTY.contains(&path.as_str()) {
+    if value.is_empty() && !is_kept_empty(&path) {
         return Ok(());
     }
     leaves.add(path, setting, ValueKind::String(value))
+}
+
+/// Whether an empty value means something.
+fn is_kept_empty(path: &str) -> bool {
+    let levels: Vec<&str> = path.split('.').collect();
+    matches!(
+        levels[..],
+        ["admin", "url"] | ["proxy", "address"] | ["reload", "files", _, "address"]
+    )
 }

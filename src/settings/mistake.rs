@@ -93,15 +93,11 @@ pub enum Fault {
     Range { text: Quoted, shortest: String, longest: String },
     #[error("\"{text}\" is none of {choices}")]
     Choice { text: Quoted, choices: String },
-    #[error("mode \"{0}\" is not supported by this version; take auto or database")]
-    Mode(Quoted),
     #[error("\"{0}\" is no number from 1 to 64")]
     Concurrency(Quoted),
     #[error("\"{0}\" is no address to listen on; write ip:port, such as 0.0.0.0:9797 or [::]:9797")]
     Listen(Quoted),
-    #[error(
-        "\"{0}\" is no address of a proxy port; write host:port, such as 127.0.0.1:8443, or auto"
-    )]
+    #[error("\"{0}\" is no address of a port; write host:port, such as 127.0.0.1:8443, or auto")]
     ProxyAddress(Quoted),
     #[error("\"{0}\" is no UUID")]
     Id(Quoted),
@@ -109,6 +105,8 @@ pub enum Fault {
     RenewBy(Quoted),
     #[error("\"{0}\" must be an absolute path")]
     Relative(Quoted),
+    #[error("\"{0}\" leads upwards; write the path without \"..\"")]
+    Climbs(Quoted),
     #[error("\"{0}\" is no path of a file in the certificate's directory; write it without \"..\"")]
     Outside(Quoted),
     #[error("\"{0}\" is no path; a path holds neither control characters nor PEM")]
@@ -132,13 +130,21 @@ pub enum Fault {
 
     #[error("lists no server name; leave it out to have those of the certificate")]
     NoSnis,
+    #[error("is not set; name the file, by its absolute path")]
+    NoFile,
+    #[error("is not set; name the directory, or both files by {cert} and {key}")]
+    NoPair { cert: Quoted, key: Quoted },
     #[error("goes together with {0}; set both or none")]
     Partner(Quoted),
     #[error("is set as well as {0}; set one of them")]
     Both(Quoted),
     #[error("{sni} is in {other}, too; leave it to one certificate")]
     SniTwice { sni: Sni, other: Quoted },
-    #[error("is the ID of {other}, too; an object in Kong holds one certificate")]
+    #[error(
+        "its name is that of {other}; give it another: metrics and `sync --force` know a binding by its name alone"
+    )]
+    NameTwice { other: Quoted },
+    #[error("is the ID of {other}, too; each object in Kong has its own")]
     IdTwice { other: Quoted },
     #[error(
         "would send private keys over plain http to another host; use https, or set CERT_RELOADER__ADMIN__ALLOW_INSECURE=true"

@@ -33,24 +33,30 @@ impl Proxy {
     pub(super) fn read(reader: &mut Reader) -> Self {
         let default = Self::default();
         Self {
-            address: if reader.is_blank("proxy.address") {
-                None
-            } else {
-                reader.text("proxy.address", ProxyAddress::from_str).or(default.address)
-            },
+            address: ProxyAddress::read(reader, "proxy.address"),
             protocol: reader.choice("proxy.protocol", &PROTOCOLS).unwrap_or(default.protocol),
             timeout: reader.duration("proxy.timeout", TIMEOUT),
         }
     }
 }
 
-/// Where Kong's proxy port is.
+/// Where a port of Kong is at which handshakes are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProxyAddress {
-    /// As Kong says: its first listener with `ssl`.
+    /// The proxy port, as Kong says: its first listener with `ssl`.
     Auto,
     /// There.
     At(HostPort),
+}
+
+impl ProxyAddress {
+    /// The address at `path`: `Auto` where it is not set, nothing where it is empty.
+    pub(super) fn read(reader: &mut Reader, path: &str) -> Option<Self> {
+        if reader.is_blank(path) {
+            return None;
+        }
+        Some(reader.text(path, Self::from_str).unwrap_or(Self::Auto))
+    }
 }
 
 /// A host, by name or address, and a port of it.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use config::{Value, ValueKind};
 
 use super::mistake::{Fault, Mistake};
+use super::path::path_of;
 use super::spelling::Spelling;
 use super::tree::Tree;
 use crate::quote::Quoted;
@@ -183,15 +184,6 @@ impl<'a> Reader<'a> {
             _ => None,
         })
     }
-}
-
-/// Takes a path, which holds no control characters (NUL would end it), and no PEM: paths are shown,
-/// and a key that was put there by mistake must not be.
-pub(crate) fn path_of(text: &str) -> Result<PathBuf, Fault> {
-    if text.chars().any(char::is_control) || text.contains("-----BEGIN") {
-        return Err(Fault::Path(Quoted::new(text)));
-    }
-    Ok(PathBuf::from(text))
 }
 
 fn item_of<T, E: Into<Fault>>(
