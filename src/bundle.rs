@@ -5,12 +5,14 @@
 
 use std::path::Path;
 
+mod authorities;
 mod certificate;
 mod chain;
 mod der;
 mod facts;
 mod fingerprint;
 mod invalid;
+mod license;
 mod pair;
 mod pairs;
 mod pem;
@@ -20,9 +22,11 @@ mod served;
 mod shape;
 mod warning;
 
+pub use authorities::{Authorities, Authority, held_authority};
 pub use facts::{Facts, Validity};
 pub use fingerprint::{Fingerprint, LeafDigest};
 pub use invalid::{Invalid, Reason};
+pub use license::{License, held_license};
 pub use pair::Pair;
 pub use pairs::{PairSource, Pairs, held_facts};
 pub use pem::PemFlaw;

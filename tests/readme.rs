@@ -98,6 +98,9 @@ fn reasons(state: &str) -> Vec<Reason> {
         Bundle::AltSameType,
         Bundle::Expired,
         Bundle::TooMany,
+        Bundle::NoAuthority,
+        Bundle::NotJson,
+        Bundle::NotALicense,
     ];
     let waits = [
         Wait::KongNewer { overdue: false },

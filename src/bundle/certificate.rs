@@ -1,6 +1,7 @@
 //! One certificate: the few things about it that decide what happens to its chain.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use x509_parser::certificate::{TbsCertificate, X509Certificate};
 use x509_parser::extensions::{
@@ -16,8 +17,9 @@ use x509_parser::prelude::FromDer;
 use x509_parser::signature_algorithm::RsaSsaPssParams;
 use x509_parser::x509::{AlgorithmIdentifier, X509Name};
 
-use super::public_key::PublicKey;
-use super::{Validity, shape};
+use super::pem::Block;
+use super::public_key::{KeyFlaw, PublicKey};
+use super::{Invalid, Validity, shape};
 use crate::clock::Timestamp;
 use crate::quote::Quoted;
 
@@ -45,6 +47,16 @@ pub(super) struct Certificate {
     pub(super) for_servers: bool,
     /// What cert-manager makes to stand in until the issuer has answered.
     pub(super) temporary: bool,
+    /// Whether basicConstraints, once and well-formed, says so.
+    pub(super) is_authority: bool,
+}
+
+/// What OpenSSL refuses in a chain, however well the rest of it is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Weakness<'a> {
+    Key(KeyFlaw),
+    /// The digest that was signed, or an OID.
+    Signature(&'a str),
 }
 
 /// The digest that was signed.
@@ -58,6 +70,18 @@ pub(super) enum Signature {
 }
 
 impl Certificate {
+    /// The certificate in a block that stands at `position`, counted from 1; `mend` is for the
+    /// message of one that is damaged.
+    pub(super) fn of_block(
+        path: &Path,
+        position: usize,
+        block: &Block<'_>,
+        mend: &'static str,
+    ) -> Result<Self, Invalid> {
+        let der = block.certificate().map_err(|flaw| Invalid::not_pem(path, flaw))?;
+        Self::parse(der).map_err(|flaw| Invalid::bad_certificate(path, position, flaw, mend))
+    }
+
     /// Errs, in fixed words, unless `der` is one whole certificate and nothing else.
     pub(super) fn parse(der: Vec<u8>) -> Result<Self, &'static str> {
         if !shape::is_certificate(&der) {
@@ -85,12 +109,28 @@ impl Certificate {
                 .is_none_or(|usage| usage.digital_signature()),
             for_servers: is_for_servers(&x509),
             temporary: is_temporary(&x509),
+            is_authority: x509
+                .basic_constraints()
+                .is_ok_and(|found| found.is_some_and(|constraints| constraints.value.ca)),
             der,
         })
     }
 
     pub(super) fn der(&self) -> &[u8] {
         &self.der
+    }
+
+    /// `None` if OpenSSL takes it above a leaf. A signature by its own key is not looked at.
+    pub(super) fn weakness(&self) -> Option<Weakness<'_>> {
+        if let Err(flaw) = self.public_key.fit_to_issue() {
+            return Some(Weakness::Key(flaw));
+        }
+        match &self.signature {
+            _ if self.self_signed => None,
+            Signature::Strong => None,
+            Signature::Weak(digest) => Some(Weakness::Signature(digest)),
+            Signature::Unknown(oid) => Some(Weakness::Signature(oid)),
+        }
     }
 
     /// Whether `self` bears the name of the one that issued `other`.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::certificate::{Certificate, Signature};
+use super::certificate::{Certificate, Signature, Weakness};
 use super::pem::{self, Block};
 use super::public_key::{KeyType, PublicKey};
 use super::{Invalid, Warning};
@@ -10,6 +10,8 @@ use crate::clock::Timestamp;
 
 /// More certificates than any chain has.
 const MOST_CERTIFICATES: usize = 100;
+/// What to do about a certificate that is damaged.
+const FETCH_ANEW: &str = "fetch the chain anew";
 
 /// At least one certificate, and none that OpenSSL would refuse to serve.
 pub(super) struct Chain {
@@ -31,14 +33,12 @@ impl Chain {
     pub(super) fn parse(path: &Path, blocks: &[Block<'_>], keys: Keys) -> Result<Self, Invalid> {
         let blocks = certificate_blocks(path, blocks, keys)?;
         if blocks.len() > MOST_CERTIFICATES {
-            return Err(Invalid::too_many(path, MOST_CERTIFICATES));
+            let mend = "leave only the leaf's chain in it";
+            return Err(Invalid::too_many(path, MOST_CERTIFICATES, mend));
         }
         let mut certificates = Vec::with_capacity(blocks.len());
         for (block, position) in blocks.into_iter().zip(1..) {
-            let der = block.certificate().map_err(|flaw| Invalid::not_pem(path, flaw))?;
-            let certificate = Certificate::parse(der)
-                .map_err(|flaw| Invalid::bad_certificate(path, position, flaw))?;
-            certificates.push(certificate);
+            certificates.push(Certificate::of_block(path, position, block, FETCH_ANEW)?);
         }
         let key_type = leaf_key_type(path, &certificates)?;
         for (certificate, position) in certificates.iter().zip(1..) {
@@ -181,22 +181,19 @@ fn leaf_key_type(path: &Path, certificates: &[Certificate]) -> Result<KeyType, I
     // OpenSSL 3.0 serves such a leaf to TLS 1.3 clients only, and they refuse it.
     if leaf.malformed {
         let flaw = "an extension of it cannot be read";
-        return Err(Invalid::bad_certificate(path, 1, flaw));
+        return Err(Invalid::bad_certificate(path, 1, flaw, FETCH_ANEW));
     }
     leaf.public_key.servable().map_err(|flaw| Invalid::certified_key(path, 1, flaw))
 }
 
 /// OpenSSL refuses both when a chain is set, and then Kong has none at all for the name.
 fn check_strength(path: &Path, position: usize, certificate: &Certificate) -> Result<(), Invalid> {
-    certificate
-        .public_key
-        .fit_to_issue()
-        .map_err(|flaw| Invalid::certified_key(path, position, flaw))?;
-    match &certificate.signature {
-        _ if certificate.self_signed => Ok(()),
-        Signature::Strong => Ok(()),
-        Signature::Weak(digest) => Err(Invalid::weak_signature(path, position, digest)),
-        Signature::Unknown(oid) => Err(Invalid::weak_signature(path, position, oid)),
+    match certificate.weakness() {
+        None => Ok(()),
+        Some(Weakness::Key(flaw)) => Err(Invalid::certified_key(path, position, flaw)),
+        Some(Weakness::Signature(algorithm)) => {
+            Err(Invalid::weak_signature(path, position, algorithm))
+        }
     }
 }
 

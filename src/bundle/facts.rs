@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::certificate::folded;
 use super::chain::Chain;
-use super::{Fingerprint, Invalid, KeyType, LeafDigest, Warning};
+use super::{Authority, Fingerprint, Invalid, KeyType, LeafDigest, Warning};
 use crate::clock::Timestamp;
 
 /// From the first second to the last, both included (RFC 5280, section 4.1.2.5).
@@ -31,15 +31,17 @@ impl Validity {
 /// are equal may stand for each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// The identity of the chain or chains.
+    /// The identity of it all.
     pub fingerprint: Fingerprint,
-    /// The identity of each chain alone, main first: what a handshake shows is one of them.
+    /// The identity of each chain alone, main first: what a handshake shows is one of them. Of
+    /// authorities and licences, which are not served, there is none, nor a name or key type.
     pub chains: Vec<Fingerprint>,
-    /// Each leaf's own digest, main first.
+    /// Each leaf's own digest, main first; or each authority's.
     pub leaves: Vec<LeafDigest>,
     /// The `dNSName`s of all leaves, ASCII lower-case, without a trailing dot, otherwise as written.
     pub names: BTreeSet<String>,
-    /// Of the leaves: the latest `notBefore` and the earliest `notAfter` where there are two.
+    /// Of the leaves: the latest `notBefore` and the earliest `notAfter` where there are two. Of
+    /// authorities the earliest of both, as one of them is of use while another has expired.
     pub validity: Validity,
     /// The earliest `notAfter` of all certificates, leaves included.
     pub chain_not_after: Timestamp,
@@ -72,6 +74,45 @@ impl Facts {
         }
     }
 
+    /// Of all of them together, in whatever order and however often they come; `None` of none. For
+    /// what Kong holds, too.
+    pub fn of_authorities<'a>(members: impl IntoIterator<Item = &'a Authority>) -> Option<Self> {
+        let mut members: Vec<&Authority> = members.into_iter().collect();
+        members.sort_by_key(|member| member.der());
+        members.dedup();
+        let validities = || members.iter().map(|member| member.validity());
+        let not_after = validities().map(|validity| validity.not_after).min()?;
+        let not_before = validities().map(|validity| validity.not_before).min()?;
+        Some(Self {
+            leaves: members.iter().map(|member| member.digest()).collect(),
+            warnings: members.iter().filter_map(|member| member.warning()).collect(),
+            ..Self::unserved(
+                Fingerprint::of_parts(members.iter().map(|member| member.der())),
+                Validity { not_before, not_after },
+            )
+        })
+    }
+
+    /// Of a licence, as its JSON is spelled canonically.
+    pub(super) fn of_license(canonical: &[u8], validity: Validity) -> Self {
+        Self::unserved(Fingerprint::of_parts(std::iter::once(canonical)), validity)
+    }
+
+    /// Of what no handshake shows.
+    fn unserved(fingerprint: Fingerprint, validity: Validity) -> Self {
+        Self {
+            fingerprint,
+            chains: Vec::new(),
+            leaves: Vec::new(),
+            names: BTreeSet::new(),
+            validity,
+            chain_not_after: validity.not_after,
+            key_types: Vec::new(),
+            temporary: false,
+            warnings: Vec::new(),
+        }
+    }
+
     /// Whether a client accepts a leaf for this host name, or for every host of this pattern:
     /// `*.example.com` in the leaf covers `a.example.com` and `*.example.com`, but neither
     /// `a.b.example.com` nor `example.com` (RFC 9525, section 6.3).
@@ -89,7 +130,7 @@ impl Facts {
         }
     }
 
-    /// Whether a leaf is past its last second.
+    /// Whether a leaf is past its last second; of authorities, whether one of them is.
     #[must_use]
     pub fn expired_at(&self, now: Timestamp) -> bool {
         now > self.validity.not_after
@@ -103,7 +144,7 @@ impl Facts {
         Ok(())
     }
 
-    /// Whether a leaf's first second is still to come.
+    /// Whether a leaf's first second is still to come; of authorities, that of all of them.
     #[must_use]
     pub fn not_yet_valid_at(&self, now: Timestamp) -> bool {
         now < self.validity.not_before

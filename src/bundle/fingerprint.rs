@@ -1,4 +1,4 @@
-//! Identities: of the chains that are served, and of one leaf.
+//! Identities: of what a bundle holds, and of one certificate.
 
 use std::fmt;
 
@@ -9,7 +9,8 @@ use super::chain::Chain;
 
 /// Identity of the chain or chains: SHA-256 over the DER of every certificate, each after its
 /// length. The key adds nothing to it, nor does the PEM around the DER, nor which of two chains is
-/// the main one. Shown as 64 lower-case hex digits.
+/// the main one. That of authorities is over their DER in ascending order, that of a licence over
+/// its JSON with sorted keys and without white space. Shown as 64 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint([u8; 32]);
 
@@ -25,23 +26,23 @@ impl Fingerprint {
             if position > 0 {
                 hash.update(NEXT_CHAIN.to_be_bytes());
             }
-            add_chain(&mut hash, chain.certificates().iter().map(Certificate::der));
+            add_parts(&mut hash, chain.certificates().iter().map(Certificate::der));
         }
         Self(hash.finalize().into())
     }
 
-    /// Of one chain, in DER.
-    pub(super) fn of_ders<'a>(ders: impl Iterator<Item = &'a [u8]>) -> Self {
+    /// Of one chain in DER, or of whatever else a bundle is made of.
+    pub(super) fn of_parts<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Self {
         let mut hash = Sha256::new();
-        add_chain(&mut hash, ders);
+        add_parts(&mut hash, parts);
         Self(hash.finalize().into())
     }
 }
 
-fn add_chain<'a>(hash: &mut Sha256, ders: impl Iterator<Item = &'a [u8]>) {
-    for der in ders {
-        hash.update((der.len() as u64).to_be_bytes());
-        hash.update(der);
+fn add_parts<'a>(hash: &mut Sha256, parts: impl Iterator<Item = &'a [u8]>) {
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
     }
 }
 
@@ -57,7 +58,7 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// A leaf's own SHA-256, shown as `openssl x509 -fingerprint -sha256` prints it.
+/// A certificate's own SHA-256, shown as `openssl x509 -fingerprint -sha256` prints it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeafDigest([u8; 32]);
 

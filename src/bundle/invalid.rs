@@ -12,10 +12,12 @@ use crate::quote::Quoted;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
     /// Nothing in it.
-    #[error("{path} is empty: put PEM into it")]
+    #[error("{path} is empty: put {lacks} into it")]
     Empty {
         /// The file.
         path: Quoted,
+        /// What belongs into it.
+        lacks: &'static str,
     },
     /// Not PEM, or broken PEM.
     #[error("{path} is not usable PEM: {flaw}")]
@@ -36,7 +38,7 @@ pub enum Invalid {
         mend: &'static str,
     },
     /// A block that is no certificate, or a damaged one.
-    #[error("certificate {position} of {path} is damaged, {flaw}: fetch the chain anew")]
+    #[error("certificate {position} of {path} is damaged, {flaw}: {mend}")]
     BadCertificate {
         /// The file.
         path: Quoted,
@@ -44,6 +46,8 @@ pub enum Invalid {
         position: usize,
         /// What is wrong.
         flaw: &'static str,
+        /// What to do.
+        mend: &'static str,
     },
     /// No certificate.
     #[error("{path} holds no certificate: put the chain into it, leaf first")]
@@ -163,13 +167,64 @@ pub enum Invalid {
         /// Its last second.
         not_after: Timestamp,
     },
-    /// No chain is that long.
-    #[error("{path} holds more than {most} certificates: leave only the leaf's chain in it")]
+    /// More than any chain has, or than Kong should be given.
+    #[error("{path} holds more than {most} certificates: {mend}")]
     TooMany {
         /// The file.
         path: Quoted,
         /// So many are taken.
         most: usize,
+        /// What to do.
+        mend: &'static str,
+    },
+    /// No certificate of it may issue others.
+    #[error(
+        "no certificate in {path} is a CA's: put the CA's own into it, one with the basic constraint \
+         CA:TRUE"
+    )]
+    NoAuthority {
+        /// The file.
+        path: Quoted,
+    },
+    /// Of the certificates that may issue others all are past their lives.
+    #[error("all CA certificates in {path} have expired, the last at {not_after}: replace them")]
+    AuthoritiesExpired {
+        /// The file.
+        path: Quoted,
+        /// The last second of the one that lived longest.
+        not_after: Timestamp,
+    },
+    /// Not JSON, or broken JSON.
+    #[error(
+        "{path} is not JSON from line {line}, column {column} on: put the licence into it as Kong \
+         handed it out"
+    )]
+    NotJson {
+        /// The file.
+        path: Quoted,
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 1.
+        column: usize,
+    },
+    /// JSON of another shape.
+    #[error(
+        "{path} is no licence of Kong, as {field} is missing or cannot be read: put the licence into \
+         it as Kong handed it out"
+    )]
+    NotALicense {
+        /// The file.
+        path: Quoted,
+        /// What is looked for, from the outside in.
+        field: &'static str,
+    },
+    /// A licence past its life.
+    #[error("the licence in {path} expired at {not_after}: put its successor into it")]
+    LicenseExpired {
+        /// The file.
+        path: Quoted,
+        /// Its last second.
+        not_after: Timestamp,
     },
 }
 
@@ -208,10 +263,16 @@ pub enum Reason {
     LeafNotFirst,
     /// [`Invalid::AltSameType`].
     AltSameType,
-    /// [`Invalid::Expired`].
+    /// [`Invalid::Expired`], [`Invalid::AuthoritiesExpired`] or [`Invalid::LicenseExpired`].
     Expired,
     /// [`Invalid::TooMany`].
     TooMany,
+    /// [`Invalid::NoAuthority`].
+    NoAuthority,
+    /// [`Invalid::NotJson`].
+    NotJson,
+    /// [`Invalid::NotALicense`].
+    NotALicense,
 }
 
 impl Reason {
@@ -237,6 +298,9 @@ impl Reason {
             Self::AltSameType => "alt_same_type",
             Self::Expired => "expired",
             Self::TooMany => "too_many",
+            Self::NoAuthority => "no_authority",
+            Self::NotJson => "not_json",
+            Self::NotALicense => "not_a_license",
         }
     }
 }
@@ -262,8 +326,13 @@ impl Invalid {
             Self::Swapped { .. } => Reason::Swapped,
             Self::LeafNotFirst { .. } => Reason::LeafNotFirst,
             Self::AltSameType { .. } => Reason::AltSameType,
-            Self::Expired { .. } => Reason::Expired,
+            Self::Expired { .. }
+            | Self::AuthoritiesExpired { .. }
+            | Self::LicenseExpired { .. } => Reason::Expired,
             Self::TooMany { .. } => Reason::TooMany,
+            Self::NoAuthority { .. } => Reason::NoAuthority,
+            Self::NotJson { .. } => Reason::NotJson,
+            Self::NotALicense { .. } => Reason::NotALicense,
         }
     }
 
@@ -281,12 +350,13 @@ impl Invalid {
                 | Reason::KeyMismatch
                 | Reason::LeafNotFirst
                 | Reason::AltSameType
+                | Reason::NotJson
         )
     }
 
-    pub(super) fn empty(path: &Path) -> Self {
+    pub(super) fn empty(path: &Path, lacks: &'static str) -> Self {
         let path = shown(path);
-        Self::Empty { path }
+        Self::Empty { path, lacks }
     }
 
     pub(super) fn not_pem(path: &Path, flaw: PemFlaw) -> Self {
@@ -303,9 +373,14 @@ impl Invalid {
         Self::ForeignBlock { path: shown(path), label: Quoted::new(label), mend }
     }
 
-    pub(super) fn bad_certificate(path: &Path, position: usize, flaw: &'static str) -> Self {
+    pub(super) fn bad_certificate(
+        path: &Path,
+        position: usize,
+        flaw: &'static str,
+        mend: &'static str,
+    ) -> Self {
         let path = shown(path);
-        Self::BadCertificate { path, position, flaw }
+        Self::BadCertificate { path, position, flaw, mend }
     }
 
     pub(super) fn no_certificate(path: &Path) -> Self {
@@ -382,9 +457,34 @@ impl Invalid {
         Self::Expired { path, not_after }
     }
 
-    pub(super) fn too_many(path: &Path, most: usize) -> Self {
+    pub(super) fn too_many(path: &Path, most: usize, mend: &'static str) -> Self {
         let path = shown(path);
-        Self::TooMany { path, most }
+        Self::TooMany { path, most, mend }
+    }
+
+    pub(super) fn no_authority(path: &Path) -> Self {
+        let path = shown(path);
+        Self::NoAuthority { path }
+    }
+
+    pub(super) fn authorities_expired(path: &Path, not_after: Timestamp) -> Self {
+        let path = shown(path);
+        Self::AuthoritiesExpired { path, not_after }
+    }
+
+    pub(super) fn not_json(path: &Path, line: usize, column: usize) -> Self {
+        let path = shown(path);
+        Self::NotJson { path, line, column }
+    }
+
+    pub(super) fn not_a_license(path: &Path, field: &'static str) -> Self {
+        let path = shown(path);
+        Self::NotALicense { path, field }
+    }
+
+    pub(super) fn license_expired(path: &Path, not_after: Timestamp) -> Self {
+        let path = shown(path);
+        Self::LicenseExpired { path, not_after }
     }
 }
 

@@ -92,7 +92,7 @@ pub(super) const EC_PARAMETERS: &str = "EC PARAMETERS";
 pub(super) fn blocks<'a>(path: &Path, bytes: &'a [u8]) -> Result<Vec<Block<'a>>, Invalid> {
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     if text.iter().all(u8::is_ascii_whitespace) {
-        return Err(Invalid::empty(path));
+        return Err(Invalid::empty(path, "PEM"));
     }
     let blocks = scan(text).map_err(|flaw| Invalid::not_pem(path, flaw))?;
     if blocks.is_empty() {

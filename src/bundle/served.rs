@@ -25,7 +25,7 @@ impl ServedChain {
     pub fn of<'a>(leaf: &'a [u8], others: impl Iterator<Item = &'a [u8]>) -> Self {
         let parsed = Certificate::parse(leaf.to_vec()).ok();
         Self {
-            fingerprint: Fingerprint::of_ders(std::iter::once(leaf).chain(others)),
+            fingerprint: Fingerprint::of_parts(std::iter::once(leaf).chain(others)),
             leaf: LeafDigest::of(leaf),
             validity: parsed.as_ref().map(|certificate| certificate.validity),
             names: parsed.map(|certificate| certificate.names).unwrap_or_default(),

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::clock::Timestamp;
 use crate::quote::Quoted;
 
-/// A flaw of a chain that Kong serves without complaint.
+/// A flaw of a bundle that Kong takes without complaint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Warning {
     /// The leaf's issuer is not in the file. Harmless where that is a root which clients know.
@@ -38,6 +38,25 @@ pub enum Warning {
         /// What was signed, such as `SHA-1`.
         digest: &'static str,
     },
+    /// A CA certificate that has expired is not sent, as Kong would refuse it.
+    ExpiredAuthority {
+        /// Whose it is.
+        subject: Quoted,
+        /// Its last second.
+        not_after: Timestamp,
+    },
+    /// A certificate that is no CA's is not sent, as Kong would refuse it.
+    NotAnAuthority {
+        /// Whose it is.
+        subject: Quoted,
+    },
+    /// A CA certificate of which OpenSSL may not take what it has issued.
+    WeakAuthority {
+        /// Whose it is.
+        subject: Quoted,
+        /// Its key or its signature, in words.
+        weakness: Quoted,
+    },
 }
 
 impl Warning {
@@ -53,6 +72,9 @@ impl Warning {
             Self::NoDigitalSignature => "no_digital_signature",
             Self::NoNames => "no_names",
             Self::WeakSelfSignature { .. } => "weak_self_signature",
+            Self::ExpiredAuthority { .. } => "expired_authority",
+            Self::NotAnAuthority { .. } => "not_an_authority",
+            Self::WeakAuthority { .. } => "weak_authority",
         }
     }
 }
@@ -88,6 +110,20 @@ impl fmt::Display for Warning {
                 f,
                 "a self-signed certificate ({subject}) is signed with {digest}: issue it anew with SHA-256, or \
                  leave it out if it is a root"
+            ),
+            Self::ExpiredAuthority { subject, not_after } => write!(
+                f,
+                "a CA certificate ({subject}) expired at {not_after} and is left out: replace it, or remove it"
+            ),
+            Self::NotAnAuthority { subject } => write!(
+                f,
+                "a certificate ({subject}) lacks the basic constraint CA:TRUE and is left out: put the CA's \
+                 own in its place, or remove it"
+            ),
+            Self::WeakAuthority { subject, weakness } => write!(
+                f,
+                "a CA certificate ({subject}) is weak, {weakness}, and what it issued may be refused: issue it \
+                 anew with at least 2048 bits and SHA-256"
             ),
         }
     }
