@@ -2,8 +2,10 @@
 //! serves. Held to the recordings in `tests/data/kong-contract`; where these are silent, to the
 //! source of that version.
 //!
-//! Not modelled: forms as request bodies (415), workspaces, and objects other than certificates,
-//! SNIs and CA certificates, except as a part of `/config`.
+//! Licences are Enterprise's and were not recorded: what is modelled of them is what Kong documents.
+//!
+//! Not modelled: forms as request bodies (415), workspaces, and other objects than these, except as
+//! a part of `/config` and in the lists of services and plugins.
 
 mod certificates;
 mod database;
@@ -14,6 +16,7 @@ mod export;
 mod invalid;
 mod node;
 mod openssl;
+mod others;
 mod page;
 mod refusal;
 mod route;
@@ -50,6 +53,7 @@ pub struct KongModel {
     database: Database,
     database_down: bool,
     dbless: bool,
+    enterprise: bool,
     declared: Declared,
     cache: Cache,
     default: Arc<CertifiedKey>,
@@ -87,6 +91,7 @@ impl KongModel {
             database: Database::default(),
             database_down: false,
             dbless: false,
+            enterprise: false,
             declared: Declared::default(),
             cache: Cache::default(),
             default: serving::self_signed(),
@@ -242,6 +247,12 @@ impl KongModel {
         self.root["configuration"]["database"] = json!(database);
     }
 
+    /// Makes it Kong Enterprise, or Kong OSS again, which knows no licences.
+    pub fn enterprise(&mut self, enterprise: bool) {
+        self.enterprise = enterprise;
+        self.root["edition"] = json!(if enterprise { "enterprise" } else { "community" });
+    }
+
     /// The proxy port goes on serving what is stored now, as a node that has not heard yet.
     pub fn freeze_serving(&mut self) {
         self.cache.freeze(&self.database);
@@ -264,7 +275,8 @@ impl KongModel {
             return Ok(page.without_header("access-control-allow-origin"));
         }
         let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
-        let route = Route::of(path).ok_or_else(|| Refusal::plain(404, "Not found"))?;
+        let route = Route::of(path).filter(|route| route.kind().is_none_or(|kind| self.has(kind)));
+        let route = route.ok_or_else(|| Refusal::plain(404, "Not found"))?;
         if !takes_content(request, &route) {
             return Ok(Answer::page("415 Unsupported Media Type"));
         }
@@ -310,6 +322,7 @@ impl KongModel {
             _ if self.database_down => Err(Refusal::unexpected()),
             Route::List(kind) if method == "POST" => self.create(*kind, sent, request),
             Route::List(kind) => self.list(*kind, query),
+            Route::Others(entity) => self.list_others(entity, query),
             Route::SnisOf(key) => self.snis_of(key, method, query, sent),
             Route::One(Kind::Certificates, key) => self.certificate(key, method, sent, request),
             Route::One(kind, key) => self.object(*kind, key, method, sent),
@@ -323,9 +336,14 @@ impl KongModel {
         node::status("database", &json!({ "reachable": !self.database_down }))
     }
 
+    fn has(&self, kind: Kind) -> bool {
+        kind != Kind::Licenses || self.enterprise
+    }
+
     /// Looks at the object alone, not at what is stored.
     fn validate(&mut self, name: &str, sent: Object) -> Result<Answer, Refusal> {
         let kind = Kind::named(name)
+            .filter(|kind| self.has(*kind))
             .ok_or_else(|| Refusal::plain(404, &format!("No entity named '{name}'")))?;
         schema::check(kind, &self.completed(kind, sent), self.now)?;
         Ok(Answer::message(200, "schema validation successful"))
@@ -341,12 +359,12 @@ impl KongModel {
     fn create(&mut self, kind: Kind, sent: Object, request: &Request) -> Result<Answer, Refusal> {
         let row = match kind {
             Kind::Certificates => self.create_certificate(sent, request)?,
-            Kind::Snis | Kind::CaCertificates => self.insert(kind, sent)?,
+            Kind::Snis | Kind::CaCertificates | Kind::Licenses => self.insert(kind, sent)?,
         };
         Ok(Answer::json(201, &self.shown(kind, &row)))
     }
 
-    /// SNIs and CA certificates, by id; SNIs by their name, too.
+    /// All but certificates, by id; SNIs by their name, too.
     fn object(
         &mut self,
         kind: Kind,
@@ -358,7 +376,7 @@ impl KongModel {
         if by_name {
             sni::check(key).map_err(|words| Refusal::invalid_name(&words))?;
         } else if !schema::is_uuid(key) {
-            return Err(Refusal::plain(404, "Not found"));
+            return Err(Refusal::invalid_id());
         }
         let field = if by_name { "name" } else { "id" };
         let stored = self.find(kind, key).cloned();
@@ -444,7 +462,11 @@ impl KongModel {
 
     fn remove(&mut self, kind: Kind, row: &Object) -> Result<(), Refusal> {
         self.writable(&format!("remove '{}' entities", kind.name()))?;
-        self.database.remove(kind, row["id"].as_str().unwrap_or_default());
+        let id = row["id"].as_str().unwrap_or_default();
+        if kind == Kind::CaCertificates {
+            self.refuse_referred_to(id)?;
+        }
+        self.database.remove(kind, id);
         Ok(())
     }
 

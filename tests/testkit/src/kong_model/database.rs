@@ -68,7 +68,7 @@ impl Database {
     /// Stores a checked row, new or not, unless a constraint is against it.
     pub(super) fn store(&mut self, kind: Kind, mut row: Object) -> Result<Object, Refusal> {
         match kind {
-            Kind::Certificates => {}
+            Kind::Certificates | Kind::Licenses => {}
             Kind::Snis => self.check_sni(&row)?,
             Kind::CaCertificates => self.check_digest(&mut row)?,
         }
@@ -126,7 +126,7 @@ impl Database {
         match kind {
             Kind::Certificates => self.changes.extend(text("id").map(CacheKey::Certificate)),
             Kind::Snis => self.changes.extend(text("name").map(CacheKey::Sni)),
-            Kind::CaCertificates => {}
+            Kind::CaCertificates | Kind::Licenses => {}
         }
     }
 }

@@ -1,8 +1,8 @@
 //! `POST /config`: a whole configuration in one write, taken or refused as a whole
 //! (`kong/api/routes/config.lua`, `kong/db/schema/others/declarative_config.lua`).
 //!
-//! Not modelled: the fields of entities other than certificates, SNIs and CA certificates, and the
-//! routes under which those others can be read.
+//! Not modelled: the fields of other entities than those of [`Kind`], and the routes under which
+//! these others can be read but for the lists of services and plugins.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ use super::{KongModel, entities, yaml};
 /// Rows by entity and id.
 pub(super) type Rows = BTreeMap<String, BTreeMap<String, Object>>;
 
-/// What came with the last configuration, besides what the database of a model holds.
+/// What came with the last configuration, or was put in by a test, besides what the database of a model holds.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Declared {
     hash: Option<String>,
@@ -32,6 +32,11 @@ impl Declared {
     /// In the order of ids.
     pub(super) fn rows(&self, entity: &str) -> impl Iterator<Item = &Object> {
         self.rows.get(entity).into_iter().flat_map(BTreeMap::values)
+    }
+
+    pub(super) fn insert(&mut self, entity: &str, row: Object) {
+        let id = row["id"].as_str().unwrap_or_default().to_owned();
+        self.rows.entry(entity.to_owned()).or_default().insert(id, row);
     }
 }
 
@@ -49,8 +54,7 @@ impl KongModel {
 
     /// All zeros where nothing is configured.
     pub(super) fn configuration_hash(&self) -> String {
-        let kinds = [Kind::Certificates, Kind::Snis, Kind::CaCertificates];
-        let rows: Vec<_> = kinds.iter().flat_map(|kind| self.database.rows(*kind)).collect();
+        let rows: Vec<_> = Kind::ALL.iter().flat_map(|kind| self.database.rows(*kind)).collect();
         match &self.declared.hash {
             Some(hash) => hash.clone(),
             None if rows.is_empty() => "0".repeat(32),
@@ -68,7 +72,7 @@ impl KongModel {
         let flattened = parameter(query, "flatten_errors").is_some_and(|value| {
             ["true", "1", "on", "yes"].contains(&value.to_lowercase().as_str())
         });
-        let rows = match Flattening::of(&sent.config, self.now, &mut self.ids) {
+        let rows = match Flattening::of(&sent.config, self.enterprise, self.now, &mut self.ids) {
             Ok(rows) => rows,
             Err(invalid) if flattened => return Err(invalid.flattened(&sent.config)),
             Err(invalid) => return Err(invalid.refusal()),
@@ -82,8 +86,7 @@ impl KongModel {
 
     /// Served from now on, on a node that hears of changes.
     fn load(&mut self, hash: Option<String>, mut rows: Rows) {
-        let kinds = [Kind::Certificates, Kind::Snis, Kind::CaCertificates];
-        let stored = kinds.map(|kind| (kind, rows.remove(kind.name()).unwrap_or_default()));
+        let stored = Kind::ALL.map(|kind| (kind, rows.remove(kind.name()).unwrap_or_default()));
         let before = std::mem::take(&mut self.database);
         self.database = Database::loaded(stored.into(), &before);
         self.declared = Declared { hash, rows };
@@ -156,8 +159,13 @@ struct Flattening<'a> {
 }
 
 impl<'a> Flattening<'a> {
-    fn of(config: &Object, now: i64, ids: &'a mut dyn FnMut() -> Uuid) -> Result<Rows, Invalid> {
-        Invalid::check(config, now)?;
+    fn of(
+        config: &Object,
+        enterprise: bool,
+        now: i64,
+        ids: &'a mut dyn FnMut() -> Uuid,
+    ) -> Result<Rows, Invalid> {
+        Invalid::check(config, enterprise, now)?;
         let (rows, named, wrong) = (Rows::new(), BTreeMap::new(), Invalid::default());
         let mut flattening = Self { rows, named, wrong, now, ids };
         for entity in entities::all() {

@@ -1,16 +1,17 @@
-//! What a declarative configuration may hold besides certificates, SNIs and CA certificates. Such
-//! objects are kept as they are: of their fields only the references are known here.
+//! What a declarative configuration may hold besides certificates, SNIs, CA certificates and
+//! licences. Such objects are kept as they are: of their fields only the references are known here.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::schema::Object;
+use super::schema::{Kind, Object};
 
 /// Its name, the fields that refer to entities before it, and the field whose value is its own.
 type Entity = (&'static str, &'static [(&'static str, &'static str)], Option<&'static str>);
 
-/// All of Kong OSS.
-const ENTITIES: [Entity; 24] = [
+/// All of Kong OSS, and the licences of Enterprise.
+const ENTITIES: [Entity; 25] = [
+    (LICENSES, &[], None),
     ("ca_certificates", &[], None),
     ("certificates", &[], None),
     ("consumers", &[], Some("username")),
@@ -36,6 +37,7 @@ const ENTITIES: [Entity; 24] = [
     ("parameters", &[], Some("key")),
     ("plugins", &[("service", "services"), ("route", "routes"), ("consumer", "consumers")], None),
 ];
+const LICENSES: &str = "licenses";
 const CONSUMER: [(&str, &str); 1] = [("consumer", "consumers")];
 
 /// The root of the ids that Kong makes from names.
@@ -44,6 +46,16 @@ const NAMESPACE: Uuid = Uuid::from_u128(0xfd02_801f_0957_4a15_a55a_c8d9_606f_30b
 /// In the order in which they refer to each other.
 pub(super) fn all() -> impl Iterator<Item = &'static str> {
     ENTITIES.iter().map(|(name, ..)| *name)
+}
+
+/// Whether Kong OSS, or Enterprise, takes such objects.
+pub(super) fn is_known_to(enterprise: bool, entity: &str) -> bool {
+    known(entity).is_some() && (enterprise || entity != LICENSES)
+}
+
+/// Whether there is such an entity, and it is none of those with rows of their own kind.
+pub(super) fn is_other(entity: &str) -> bool {
+    known(entity).is_some() && Kind::named(entity).is_none()
 }
 
 /// The fields that name another entity, and which.

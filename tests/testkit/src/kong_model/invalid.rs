@@ -20,14 +20,12 @@ impl Invalid {
     }
 
     /// What is wrong with each object by itself, and with the whole.
-    pub(super) fn check(config: &Object, now: i64) -> Result<(), Self> {
+    pub(super) fn check(config: &Object, enterprise: bool, now: i64) -> Result<(), Self> {
         let mut wrong = Object::new();
         for (key, value) in config {
             let found = match key.as_str() {
                 "_comment" | "_ignore" | "_transform" | "_format_version" => Value::Null,
-                known if entities::all().any(|entity| entity == known) => {
-                    section(known, value, now)
-                }
+                known if entities::is_known_to(enterprise, known) => section(known, value, now),
                 _ => json!("unknown field"),
             };
             if !found.is_null() {

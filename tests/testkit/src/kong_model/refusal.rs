@@ -33,6 +33,13 @@ impl Refusal {
         Self::new(400, "schema violation", 2, &message).with("fields", violations.fields())
     }
 
+    /// Not recorded: an id that is no UUID, of an object that has no name.
+    pub(super) fn invalid_id() -> Self {
+        let why = "expected a valid UUID";
+        let message = format!("invalid primary key: '{{id=\"{why}\"}}'");
+        Self::new(400, "invalid primary key", 1, &message).with("fields", json!({ "id": why }))
+    }
+
     pub(super) fn primary_key_taken(id: &str) -> Self {
         let message = format!("primary key violation on key '{{id=\"{id}\"}}'");
         Self::new(400, "primary key violation", 3, &message).with("fields", json!({ "id": id }))
@@ -87,6 +94,12 @@ impl Refusal {
     pub(super) fn declarative(message: &str, fields: &Value) -> Self {
         Self::new(400, "invalid declarative configuration", 14, message)
             .with("fields", fields.clone())
+    }
+
+    /// Not recorded: of a CA certificate that is to be deleted.
+    pub(super) fn referred_to(id: &str, entity: &str, by: &str) -> Self {
+        let message = format!("ca certificate {id} is still referenced by {entity} (id = {by})");
+        Self::new(400, "referenced by others", 19, &message)
     }
 
     pub(super) fn answer(&self) -> Answer {

@@ -12,6 +12,8 @@ pub(super) enum Route {
     CacheKey(String),
     Validate(String),
     List(Kind),
+    /// A list that can only be read.
+    Others(&'static str),
     One(Kind, String),
     SnisOf(String),
 }
@@ -30,16 +32,26 @@ impl Route {
             ["cache", key] => Self::CacheKey((*key).to_owned()),
             ["schemas", name, "validate"] => Self::Validate((*name).to_owned()),
             ["certificates", key, "snis"] => Self::SnisOf((*key).to_owned()),
+            ["services"] => Self::Others("services"),
+            ["plugins"] => Self::Others("plugins"),
             [name] => Self::List(Kind::named(name)?),
             [name, key] => Self::One(Kind::named(name)?, (*key).to_owned()),
             _ => return None,
         })
     }
 
+    /// Of what it leads to a list or to one of.
+    pub(super) const fn kind(&self) -> Option<Kind> {
+        match self {
+            Self::List(kind) | Self::One(kind, _) => Some(*kind),
+            _ => None,
+        }
+    }
+
     /// As `Allow` lists them.
     pub(super) const fn methods(&self) -> &'static str {
         match self {
-            Self::Root | Self::Status => "GET, HEAD, OPTIONS",
+            Self::Root | Self::Status | Self::Others(_) => "GET, HEAD, OPTIONS",
             Self::Config | Self::List(_) | Self::SnisOf(_) => "GET, HEAD, OPTIONS, POST",
             Self::Cache => "DELETE, OPTIONS",
             Self::CacheKey(_) => "DELETE, GET, HEAD, OPTIONS",
