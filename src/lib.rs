@@ -32,6 +32,7 @@ pub mod held;
 
 // Kong, what it serves, the pass, and when it runs.
 pub mod kong;
+pub mod nginx;
 pub mod proof;
 pub mod reconcile;
 pub mod schedule;
