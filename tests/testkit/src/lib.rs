@@ -6,6 +6,8 @@
 pub mod http_client;
 /// Kong's rules, without sockets.
 pub mod kong_model;
+/// A real nginx, run as a process.
+pub mod nginx_process;
 /// Certificates of every shape.
 pub mod pki;
 /// A Secret volume, published as kubelet publishes it.
@@ -20,6 +22,7 @@ pub mod tls_client;
 pub mod tls_front;
 
 pub use kong_model::{Answer, KongModel, Request};
+pub use nginx_process::NginxProcess;
 pub use pki::{
     Authority, CertifiedPair, KeyKind, KeyPurpose, LeafBuilder, Pki, TestKey, pem_block,
 };

@@ -98,7 +98,7 @@ impl TlsClient {
     ///
     /// Where there is no connection, no handshake, or the server does not have the leaf's key.
     pub async fn chain(&self, address: SocketAddr) -> Result<Vec<Vec<u8>>, HandshakeError> {
-        let tls = self.connect(address, &Shown::default()).await?;
+        let tls = self.open(address).await?;
         let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
         Ok(chain.iter().map(|der| der.to_vec()).collect())
     }
@@ -114,6 +114,15 @@ impl TlsClient {
         };
         let chain = shown.lock().unwrap_or_else(PoisonError::into_inner).clone();
         (chain, end)
+    }
+
+    /// One full handshake: the connection after it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::chain`].
+    pub async fn open(&self, address: SocketAddr) -> Result<TlsStream<TcpStream>, HandshakeError> {
+        self.connect(address, &Shown::default()).await
     }
 
     async fn connect(
