@@ -2,6 +2,7 @@
 
 mod connect;
 mod database;
+mod declarative;
 mod elsewhere;
 mod node;
 
@@ -18,6 +19,7 @@ use zeroize::Zeroizing;
 
 pub use self::connect::{AdminClient, Unusable};
 pub use self::database::Query;
+pub use self::declarative::{Document, Flaw, Place, Unreadable};
 pub use self::elsewhere::Elsewhere;
 use self::elsewhere::Search;
 pub use self::node::{Listener, Mode, Node};

@@ -1,0 +1,248 @@
+//! YAML as Kong reads it (lyaml over libyaml).
+
+use std::collections::{HashMap, HashSet};
+use std::str::Chars;
+
+use yaml_rust2::Event;
+use yaml_rust2::parser::{Parser, Tag};
+use yaml_rust2::scanner::{Marker, ScanError, TScalarStyle};
+
+use super::json::DEPTH;
+use super::scalar;
+use super::unreadable::{Flaw, Place, Unreadable};
+use super::value::{Map, Text, Value};
+
+/// What anchors and aliases may repeat, in bytes of text and in values.
+const REPEATED: usize = 64 * 1024 * 1024;
+/// The prefix of YAML's own tags.
+const TAG: &str = "tag:yaml.org,2002:";
+/// They are the ends of lines in YAML 1.1, which libyaml reads, and characters in YAML 1.2.
+const SEPARATORS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
+
+/// The only document of a text; null if there is none.
+pub(super) fn read(text: &str) -> Result<Value, Unreadable> {
+    if let Some(at) = text.find(SEPARATORS) {
+        return Err(Unreadable::At { place: Place::of(text, at), flaw: Flaw::Separator });
+    }
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    // The parser's own buffers are not wiped; what comes out of them is.
+    let mut parser = Parser::new_from_str(text);
+    let mut loader = Loader::default();
+    while loader.take_next(&mut parser)? {}
+    if loader.ends_in_block && !text.ends_with('\n') {
+        return Err(Unreadable::At { place: Place::of(text, text.len()), flaw: Flaw::NoNewline });
+    }
+    Ok(loader.document.unwrap_or(Value::Null))
+}
+
+#[derive(Default)]
+struct Loader {
+    document: Option<Value>,
+    open: Vec<Open>,
+    anchors: HashMap<usize, Anchored>,
+    repeated: usize,
+    /// The last scalar is a block that ends with a newline.
+    ends_in_block: bool,
+}
+
+/// A list or mapping that is not at its end.
+struct Open {
+    anchor: usize,
+    content: Content,
+}
+
+enum Content {
+    List(Vec<Value>),
+    Mapping {
+        fields: Vec<Field>,
+        /// The key whose value is yet to come, and where it began.
+        key: Option<(Text, Place)>,
+    },
+}
+
+struct Field {
+    key: Text,
+    value: Value,
+    place: Place,
+    is_merged: bool,
+}
+
+/// A flaw, and where it is if that is not where reading has come to.
+struct Found {
+    place: Option<Place>,
+    flaw: Flaw,
+}
+
+impl From<Flaw> for Found {
+    fn from(flaw: Flaw) -> Self {
+        Self { place: None, flaw }
+    }
+}
+
+struct Anchored {
+    value: Value,
+    weight: usize,
+}
+
+impl Loader {
+    /// False at the end.
+    fn take_next(&mut self, parser: &mut Parser<Chars<'_>>) -> Result<bool, Unreadable> {
+        let (event, mark) = parser.next_token().map_err(|error| syntax(&error))?;
+        let place = place_of(mark);
+        self.take(event, place).map_err(|Found { place: found, flaw }| Unreadable::At {
+            place: found.unwrap_or(place),
+            flaw,
+        })
+    }
+
+    fn take(&mut self, event: Event, place: Place) -> Result<bool, Found> {
+        match event {
+            Event::StreamEnd => return Ok(false),
+            Event::DocumentStart if self.document.is_some() => {
+                return Err(Flaw::SecondDocument.into());
+            }
+            Event::SequenceStart(anchor, tag) => {
+                demand_tag(tag.as_ref(), "seq")?;
+                self.open(anchor, Content::List(Vec::new()))?;
+            }
+            Event::MappingStart(anchor, tag) => {
+                demand_tag(tag.as_ref(), "map")?;
+                self.open(anchor, Content::Mapping { fields: Vec::new(), key: None })?;
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                if let Some(Open { anchor, content }) = self.open.pop() {
+                    let value = match content {
+                        Content::List(list) => Value::List(list),
+                        Content::Mapping { fields, .. } => Value::Map(resolved(fields)?),
+                    };
+                    self.add(value, anchor, place)?;
+                }
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                let text = Text::new(text);
+                self.ends_in_block = matches!(style, TScalarStyle::Literal | TScalarStyle::Folded)
+                    && text.ends_with('\n');
+                let value = match (tag, style) {
+                    (Some(tag), _) => scalar::tagged(name_of(&tag).as_deref().unwrap_or(""), text)?,
+                    (None, TScalarStyle::Plain) => scalar::plain(text)?,
+                    (None, _) => Value::Text(text),
+                };
+                self.add(value, anchor, place)?;
+            }
+            Event::Alias(anchor) => {
+                let anchored = self.anchors.get(&anchor).ok_or(Flaw::Alias)?;
+                self.repeated += anchored.weight;
+                demand_few(self.repeated)?;
+                let value = anchored.value.clone();
+                self.add(value, 0, place)?;
+            }
+            Event::StreamStart | Event::DocumentStart | Event::DocumentEnd | Event::Nothing => {}
+        }
+        Ok(true)
+    }
+
+    fn open(&mut self, anchor: usize, content: Content) -> Result<(), Flaw> {
+        if self.open.len() == DEPTH {
+            return Err(Flaw::TooDeep);
+        }
+        self.open.push(Open { anchor, content });
+        Ok(())
+    }
+
+    fn add(&mut self, value: Value, anchor: usize, place: Place) -> Result<(), Flaw> {
+        if anchor > 0 {
+            let weight = weight(&value);
+            self.repeated += weight;
+            demand_few(self.repeated)?;
+            self.anchors.insert(anchor, Anchored { value: value.clone(), weight });
+        }
+        match self.open.last_mut().map(|open| &mut open.content) {
+            None => self.document = Some(value),
+            Some(Content::List(list)) => list.push(value),
+            Some(Content::Mapping { fields, key }) => match (key.take(), value) {
+                (None, Value::Text(text)) => *key = Some((text, place)),
+                (None, _) => return Err(Flaw::KeyNotText),
+                // In quotes, too.
+                (Some((key, place)), value) if key.as_str() == "<<" => {
+                    merge(fields, value, place)?;
+                }
+                (Some((key, place)), value) => {
+                    fields.push(Field { key, value, place, is_merged: false });
+                }
+            },
+        }
+        Ok(())
+    }
+}
+
+fn merge(fields: &mut Vec<Field>, value: Value, place: Place) -> Result<(), Flaw> {
+    match value {
+        Value::Map(merged) => {
+            let field = |(key, value): (&str, &Value)| Field {
+                key: Text::new(key.to_owned()),
+                value: value.clone(),
+                place,
+                is_merged: true,
+            };
+            fields.extend(merged.iter().map(field));
+        }
+        Value::List(list) if list.iter().all(|merged| merged.as_map().is_some()) => {
+            list.into_iter().try_for_each(|merged| merge(fields, merged, place))?;
+        }
+        _ => return Err(Flaw::Merge),
+    }
+    Ok(())
+}
+
+/// What is written wins over what is merged, and of that the first.
+fn resolved(fields: Vec<Field>) -> Result<Map, Found> {
+    let mut written = HashSet::new();
+    for field in fields.iter().filter(|field| !field.is_merged) {
+        if !written.insert(field.key.as_str()) {
+            return Err(Found { place: Some(field.place), flaw: Flaw::KeyTwice });
+        }
+    }
+    let mut merged = HashSet::new();
+    let mut kept = Vec::with_capacity(fields.len());
+    for field in &fields {
+        let key = field.key.as_str();
+        kept.push(!field.is_merged || (!written.contains(key) && merged.insert(key)));
+    }
+    let fields = fields.into_iter().zip(kept).filter(|(_, kept)| *kept);
+    Ok(Map::of(fields.map(|(field, _)| (field.key, field.value)).collect()))
+}
+
+fn weight(value: &Value) -> usize {
+    1 + match value {
+        Value::Null | Value::Bool(_) => 0,
+        Value::Number(text) | Value::Text(text) => text.len(),
+        Value::List(list) => list.iter().map(weight).sum(),
+        Value::Map(map) => map.iter().map(|(key, value)| key.len() + weight(value)).sum(),
+    }
+}
+
+const fn demand_few(repeated: usize) -> Result<(), Flaw> {
+    if repeated > REPEATED { Err(Flaw::TooManyAliases) } else { Ok(()) }
+}
+
+fn demand_tag(tag: Option<&Tag>, expected: &str) -> Result<(), Flaw> {
+    match tag {
+        Some(tag) if name_of(tag).as_deref() != Some(expected) => Err(Flaw::Tag),
+        _ => Ok(()),
+    }
+}
+
+/// `str` of `!!str`, however it is written.
+fn name_of(tag: &Tag) -> Option<String> {
+    format!("{}{}", tag.handle, tag.suffix).strip_prefix(TAG).map(str::to_owned)
+}
+
+fn place_of(mark: Marker) -> Place {
+    Place { line: mark.line(), column: mark.col() + 1 }
+}
+
+fn syntax(error: &ScanError) -> Unreadable {
+    // The one message that quotes the text, if only a character of it.
+    let words = error.info().split(": `").next().unwrap_or_default();
+    Unreadable::At { place: place_of(*error.marker()), flaw: Flaw::Syntax(words.to_owned()) }
+}
