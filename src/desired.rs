@@ -20,7 +20,7 @@ use crate::settings::CertificateSettings;
 /// UUIDv5 namespace of the objects that we create. Never changes: an id that changes is a duplicate.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6f1c_29a4_58d3_4b7e_9a02_c4d1_7be3_50f6);
 /// The tag of Kong's own ingress controller, which would undo what we write.
-const INGRESS_CONTROLLER: &str = "managed-by-ingress-controller";
+pub(crate) const INGRESS_CONTROLLER: &str = "managed-by-ingress-controller";
 /// Our tag is this and the instance's name.
 const MANAGED_BY: &str = "managed-by:kong-cert-reloader:";
 

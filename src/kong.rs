@@ -19,7 +19,9 @@ use zeroize::Zeroizing;
 
 pub use self::connect::{AdminClient, Unusable};
 pub use self::database::Query;
-pub use self::declarative::{Document, Flaw, Place, Unreadable};
+pub use self::declarative::{
+    AltPair, Document, Entity, Entry, Flaw, OwnFields, Place, RawAuthority, RawLicense, Unreadable,
+};
 pub use self::elsewhere::Elsewhere;
 use self::elsewhere::Search;
 pub use self::node::{Listener, Mode, Node};

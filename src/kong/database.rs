@@ -17,6 +17,11 @@ use crate::held::{Held, Snapshot};
 use crate::names::Sni;
 use crate::quote::Quoted;
 
+/// Whether Kong looks it up in a vault.
+pub(super) fn is_reference(text: &str) -> bool {
+    text.starts_with("{vault://")
+}
+
 /// Kong's largest page.
 const PAGE: usize = 1000;
 

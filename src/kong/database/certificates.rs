@@ -9,7 +9,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::super::{Answer, Failure, Kong, Method, Wire, parse};
-use super::{another_body, json, percent_encoded};
+use super::{another_body, is_reference, json, percent_encoded};
 use crate::bundle::{Pair, Pairs, held_facts};
 use crate::desired::{Alt, CertificateFields, DesiredCertificate, Footing};
 use crate::held::{Held, HeldCertificate, Snapshot};
@@ -200,10 +200,6 @@ impl<'de> Deserialize<'de> for IsReference {
         let key = Zeroizing::new(String::deserialize(deserializer)?);
         Ok(Self(is_reference(&key)))
     }
-}
-
-fn is_reference(text: &str) -> bool {
-    text.starts_with("{vault://")
 }
 
 impl From<Object> for HeldCertificate {

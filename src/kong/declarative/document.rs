@@ -18,7 +18,8 @@ pub struct Document {
 const LISTS: [&str; 4] = ["certificates", "snis", "ca_certificates", "licenses"];
 
 impl Document {
-    /// Reads JSON, or else YAML, as Kong does.
+    /// Reads JSON, or else YAML, as Kong does. What Kong exported can be sent again: names that
+    /// stand inside their certificate and beside it do so once.
     ///
     /// # Errors
     ///
@@ -41,7 +42,9 @@ impl Document {
                 return Err(Unreadable::NoList { field });
             }
         }
-        Ok(Self { root })
+        let mut document = Self { root };
+        document.drop_echoed_names();
+        Ok(document)
     }
 
     /// As JSON text: the same for the same configuration, byte by byte.
@@ -164,6 +167,7 @@ mod tests {
     #[test]
     fn what_kong_would_not_take_is_told_by_place_or_field() {
         let depth = "[".repeat(200) + &"]".repeat(200);
+        let yaml_depth = "- ".repeat(10_000) + "a";
         let cases = [
             ("", "its top level is no mapping"),
             ("- a", "its top level is no mapping"),
@@ -195,6 +199,7 @@ mod tests {
             ("b: a\na: |\n  s3cret", "3:9: a block of text ends without a newline"),
             ("a: s3\u{2028}cret", "1:6: a line separator"),
             (&depth, "nested too deep"),
+            (&yaml_depth, "nested too deep"),
             ("_format_version: '3.0'\ncertificates: {a: s3cret}", "certificates is not a list"),
             ("_format_version: '3.0'\nsnis: [s3cret]", "snis is not a list of objects"),
         ];

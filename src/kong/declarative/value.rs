@@ -18,15 +18,54 @@ pub(super) enum Value {
 }
 
 impl Value {
-    #[cfg(test)]
     pub(super) fn text(text: &str) -> Self {
         Self::Text(Text::new(text.to_owned()))
+    }
+
+    pub(super) fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
     }
 
     pub(super) const fn as_map(&self) -> Option<&Map> {
         match self {
             Self::Map(map) => Some(map),
             _ => None,
+        }
+    }
+
+    pub(super) const fn as_map_mut(&mut self) -> Option<&mut Map> {
+        match self {
+            Self::Map(map) => Some(map),
+            _ => None,
+        }
+    }
+
+    /// The fields; all else becomes a mapping without any.
+    pub(super) fn map_mut(&mut self) -> &mut Map {
+        if !matches!(self, Self::Map(_)) {
+            *self = Self::Map(Map::default());
+        }
+        let Self::Map(map) = self else { unreachable!("it was made one") };
+        map
+    }
+
+    /// The elements; all else becomes a list without any.
+    fn list_mut(&mut self) -> &mut Vec<Self> {
+        if !matches!(self, Self::List(_)) {
+            *self = Self::List(Vec::new());
+        }
+        let Self::List(list) = self else { unreachable!("it was made one") };
+        list
+    }
+
+    /// What is in a list; of all else nothing.
+    pub(super) fn elements(&self) -> &[Self] {
+        match self {
+            Self::List(list) => list,
+            _ => &[],
         }
     }
 }
@@ -49,7 +88,44 @@ impl Map {
         self.iter().find(|(found, _)| *found == key).map(|(_, value)| value)
     }
 
+    pub(super) fn get_mut(&mut self, key: &str) -> Option<&mut Value> {
+        self.0.iter_mut().find(|(found, _)| found.as_str() == key).map(|(_, value)| value)
+    }
+
+    /// The text that stands there, if one does.
+    pub(super) fn text(&self, key: &str) -> Option<&str> {
+        self.get(key)?.as_text()
+    }
+
+    /// What is in the list that stands there.
+    pub(super) fn elements(&self, key: &str) -> &[Value] {
+        self.get(key).map_or(&[], Value::elements)
+    }
+
     pub(super) const fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// In its place where there is such a field, else at the end.
+    pub(super) fn set(&mut self, key: &str, value: Value) {
+        match self.get_mut(key) {
+            Some(present) => *present = value,
+            None => self.0.push((Text::new(key.to_owned()), value)),
+        }
+    }
+
+    /// The list that stands there, or a new one at the end: nothing else is where lists are.
+    pub(super) fn list_mut(&mut self, key: &str) -> &mut Vec<Value> {
+        let place = self.0.iter().position(|(found, _)| found.as_str() == key);
+        let at = place.unwrap_or(self.0.len());
+        if at == self.0.len() {
+            self.0.push((Text::new(key.to_owned()), Value::Null));
+        }
+        self.0[at].1.list_mut()
+    }
+
+    pub(super) fn remove(&mut self, key: &str) -> Option<Value> {
+        let at = self.0.iter().position(|(found, _)| found.as_str() == key)?;
+        Some(self.0.remove(at).1)
     }
 }

@@ -1,0 +1,216 @@
+//! What a configuration holds of the kinds that are written to, and who else names it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::Document;
+use super::value::{Map, Value};
+use crate::bundle::held_facts;
+use crate::desired::INGRESS_CONTROLLER;
+use crate::held::HeldCertificate;
+use crate::kong::database::is_reference;
+use crate::quote::Quoted;
+
+/// UUIDv5 namespace of the ids that objects without one are known by.
+const PLACES: Uuid = Uuid::from_u128(0x3d0c_51be_9a47_4c02_8f6e_b7a1_20d9_e465);
+/// Where names stand.
+pub(super) const SNIS: &str = "snis";
+
+/// A kind of object that is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Entity {
+    /// A certificate, with its SNIs.
+    Certificate,
+    /// A CA certificate.
+    Authority,
+    /// A licence of Kong Enterprise.
+    License,
+}
+
+impl Entity {
+    /// Its list.
+    pub(super) const fn list(self) -> &'static str {
+        match self {
+            Self::Certificate => "certificates",
+            Self::Authority => "ca_certificates",
+            Self::License => "licenses",
+        }
+    }
+}
+
+/// A CA certificate as it stands there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawAuthority {
+    /// Its id.
+    pub id: Uuid,
+    /// PEM, or whatever stands in its place.
+    pub cert: String,
+    /// Its tags.
+    pub tags: BTreeSet<String>,
+    /// Seconds since the Unix epoch.
+    pub created_at: Option<i64>,
+}
+
+/// A licence as it stands there.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RawLicense {
+    /// Its id.
+    pub id: Uuid,
+    /// JSON, or whatever stands in its place.
+    pub payload: Zeroizing<String>,
+    /// Seconds since the Unix epoch.
+    pub created_at: Option<i64>,
+}
+
+/// Prints no payload.
+impl fmt::Debug for RawLicense {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawLicense").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// Objects without an id are known by one that is made of their kind and place: it holds until an
+/// object before them is removed, or [`Document::put`] writes it down.
+impl Document {
+    /// All certificates, with the SNIs that stand in them or beside them.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<HeldCertificate> {
+        let mut names: BTreeMap<Uuid, BTreeSet<String>> = BTreeMap::new();
+        for sni in self.root.elements(SNIS).iter().filter_map(Value::as_map) {
+            if let (Some(name), Some(owner)) = (sni.text("name"), owner(sni)) {
+                names.entry(owner).or_default().insert(name.to_owned());
+            }
+        }
+        let held = |(id, object): (Uuid, &Map)| {
+            let mut snis = names.remove(&id).unwrap_or_default();
+            snis.extend(object.elements(SNIS).iter().filter_map(name_of).map(str::to_owned));
+            held(id, object, snis)
+        };
+        self.objects(Entity::Certificate).map(held).collect()
+    }
+
+    /// All CA certificates.
+    #[must_use]
+    pub fn authorities(&self) -> Vec<RawAuthority> {
+        let raw = |(id, object): (Uuid, &Map)| RawAuthority {
+            id,
+            cert: object.text("cert").unwrap_or_default().to_owned(),
+            tags: tags(object).map(str::to_owned).collect(),
+            created_at: created_at(object),
+        };
+        self.objects(Entity::Authority).map(raw).collect()
+    }
+
+    /// All licences.
+    #[must_use]
+    pub fn licenses(&self) -> Vec<RawLicense> {
+        let raw = |(id, object): (Uuid, &Map)| RawLicense {
+            id,
+            payload: Zeroizing::new(object.text("payload").unwrap_or_default().to_owned()),
+            created_at: created_at(object),
+        };
+        self.objects(Entity::License).map(raw).collect()
+    }
+
+    /// The tag of Kong's ingress controller, if any object has it: it would undo what is written.
+    #[must_use]
+    pub fn other_controller(&self) -> Option<Quoted> {
+        let mut lists = self.root.iter().map(|(_, value)| value);
+        lists.any(is_of_controller).then(|| Quoted::new(INGRESS_CONTROLLER))
+    }
+
+    /// Whether anything but the object itself and its SNIs names this id, such as a service in its
+    /// `ca_certificates`.
+    #[must_use]
+    pub fn refers_to(&self, id: Uuid) -> bool {
+        let id = id.to_string();
+        self.root.iter().any(|(field, value)| match field {
+            SNIS => false,
+            _ => value.elements().iter().filter(|object| !is_it(object, &id)).any(|object| {
+                object.as_map().is_some_and(|map| map.iter().any(|(_, value)| names(value, &id)))
+            }),
+        })
+    }
+
+    /// The objects of a kind, by the ids that they are known by.
+    pub(super) fn objects(&self, entity: Entity) -> impl Iterator<Item = (Uuid, &Map)> {
+        let objects = self.root.elements(entity.list()).iter().enumerate();
+        objects.filter_map(move |(at, object)| {
+            let object = object.as_map()?;
+            Some((id_of(entity, at, object), object))
+        })
+    }
+}
+
+fn held(id: Uuid, object: &Map, snis: BTreeSet<String>) -> HeldCertificate {
+    let cert = object.text("cert").unwrap_or_default();
+    let alt = object.text("cert_alt");
+    let pairs = ["cert", "key", "cert_alt", "key_alt"];
+    HeldCertificate {
+        id,
+        facts: held_facts(cert, alt).map_err(|invalid| invalid.reason()),
+        main_facts: alt
+            .is_some()
+            .then(|| held_facts(cert, None).map_err(|invalid| invalid.reason())),
+        snis,
+        tags: tags(object).map(str::to_owned).collect(),
+        created_at: created_at(object),
+        is_reference: pairs.iter().filter_map(|field| object.text(field)).any(is_reference),
+    }
+}
+
+pub(super) fn id_of(entity: Entity, at: usize, object: &Map) -> Uuid {
+    let id = object.text("id").and_then(|id| id.parse().ok());
+    id.unwrap_or_else(|| Uuid::new_v5(&PLACES, format!("{}/{at}", entity.list()).as_bytes()))
+}
+
+/// The certificate of an SNI: a bare id, or a mapping that holds it.
+pub(super) fn owner(sni: &Map) -> Option<Uuid> {
+    let id = match sni.get("certificate")? {
+        Value::Map(reference) => reference.text("id"),
+        other => other.as_text(),
+    };
+    id?.parse().ok()
+}
+
+/// Of an SNI, inside a certificate or beside it.
+pub(super) fn name_of(sni: &Value) -> Option<&str> {
+    sni.as_map().map_or_else(|| sni.as_text(), |map| map.text("name"))
+}
+
+pub(super) fn tags(object: &Map) -> impl Iterator<Item = &str> {
+    object.elements("tags").iter().filter_map(Value::as_text)
+}
+
+fn created_at(object: &Map) -> Option<i64> {
+    match object.get("created_at")? {
+        Value::Number(number) => number.parse().ok(),
+        _ => None,
+    }
+}
+
+/// Lists hold objects, and these have lists of others in them. A plugin's `config` is no list, and
+/// what is called a tag there is none.
+fn is_of_controller(list: &Value) -> bool {
+    list.elements().iter().filter_map(Value::as_map).any(|object| {
+        tags(object).any(|tag| tag == INGRESS_CONTROLLER)
+            || object.iter().any(|(_, value)| is_of_controller(value))
+    })
+}
+
+fn is_it(object: &Value, id: &str) -> bool {
+    let own = object.as_map().and_then(|object| object.text("id"));
+    own.is_some_and(|own| own.eq_ignore_ascii_case(id))
+}
+
+fn names(value: &Value, id: &str) -> bool {
+    match value {
+        Value::Text(text) => text.eq_ignore_ascii_case(id),
+        Value::List(list) => list.iter().any(|element| names(element, id)),
+        Value::Map(map) => map.iter().any(|(_, value)| names(value, id)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
