@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use kong_cert_reloader::clock::{Clock, Timestamp};
 use kong_cert_reloader::kong::{AdminClient, Kong};
 use kong_cert_reloader::metrics::Metrics;
+use kong_cert_reloader::nginx::Nginx;
 use kong_cert_reloader::proof::ProxyClient;
 use kong_cert_reloader::settings::Settings;
 use kong_cert_reloader::sidecar::{self, Parts};
@@ -106,6 +107,12 @@ impl Stage {
         };
         let plain = url.strip_prefix("http://").ok_or("KONG_ADMIN_URL must begin with http://")?;
         let admin = resolve(plain.trim_end_matches('/'))?;
+        if embedded.is_none() {
+            let node = exchange(admin, &Request::new("GET", "/")).await?.value();
+            if node["configuration"]["database"] == "off" {
+                return Err("what is made in a Kong without a database cannot be removed".into());
+            }
+        }
         let home = tempfile::tempdir()?;
         let volume = SecretVolume::mount(home.path().join(BINDING));
         let settings = Settings::from_env(
@@ -315,6 +322,7 @@ fn start(settings: Settings) -> Outcome<Running> {
     let parts = Parts {
         kong: Some(kong),
         handshake,
+        nginx: Box::new(Nginx::new(None)),
         watch,
         wakes,
         clock,

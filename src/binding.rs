@@ -2,22 +2,35 @@
 
 mod discover;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
+use thiserror::Error;
 
 pub(crate) use self::discover::DEFAULT;
 pub use self::discover::{Bindings, Oddity};
-use crate::bundle::{Facts, Invalid, PairSource, Pairs, Source as BundleSource};
+use crate::bundle::{
+    Authorities, Facts, Fingerprint, Invalid, License, PairSource, Pairs, Source as BundleSource,
+};
+use crate::clock::Timestamp;
+use crate::declarative::{Document, Unreadable};
 use crate::names::BindingName;
-use crate::settings::{CertificateSettings, RenewBy};
+use crate::quote::Quoted;
+use crate::settings::{
+    AuthoritySettings, CertificateSettings, Declarative, LicenseSettings, ReloadFile, RenewBy,
+    Settings,
+};
 use crate::volume::{Generation, Source};
 
 /// The file that cert-manager and kubelet call the certificate.
 const CERT: &str = "tls.crt";
 /// The file that they call the key.
 const KEY: &str = "tls.key";
+
+/// A larger configuration is none that Kong loads.
+const LARGEST_CONFIGURATION: u64 = 64 * 1024 * 1024;
 
 /// What is to be kept in Kong, and where its files are.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,10 +43,22 @@ pub struct Binding {
 }
 
 /// What the files of a binding hold, and what is configured for it.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are few of them, and nearly all are the largest"
+)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Material {
     /// A certificate with its key and SNIs.
     Certificate(CertificateFiles),
+    /// CA certificates.
+    Authorities(AuthoritySettings),
+    /// A licence of Kong Enterprise.
+    License(LicenseSettings),
+    /// A pair that nginx reads when it starts or reloads.
+    Reload(ReloadFile),
+    /// The rest of the configuration of a Kong without a database.
+    Configuration,
 }
 
 /// The files of a certificate, and what is configured for it.
@@ -52,11 +77,19 @@ struct PairFiles {
 }
 
 /// What a binding feeds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// A certificate with its key and SNIs.
     Certificate,
+    /// CA certificates.
+    CaCertificate,
+    /// A licence of Kong Enterprise.
+    License,
+    /// Files that nginx reads when it starts or reloads.
+    Reload,
+    /// The file with the rest of the configuration of a Kong without a database.
+    Declarative,
 }
 
 impl Kind {
@@ -65,15 +98,115 @@ impl Kind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Certificate => "certificate",
+            Self::CaCertificate => "ca_certificate",
+            Self::License => "license",
+            Self::Reload => "reload",
+            Self::Declarative => "declarative",
+        }
+    }
+
+    /// Whether a handshake can show it.
+    #[must_use]
+    pub const fn is_served(self) -> bool {
+        matches!(self, Self::Certificate | Self::Reload)
+    }
+
+    /// Whether Kong's Admin API holds it.
+    #[must_use]
+    pub const fn is_in_kong(self) -> bool {
+        !matches!(self, Self::Reload)
+    }
+
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Certificate, Self::CaCertificate, Self::License, Self::Reload, Self::Declarative];
+
+    /// Whether there is more to show of it than where it stands.
+    #[must_use]
+    pub const fn has_facts(self) -> bool {
+        !matches!(self, Self::Declarative)
+    }
+
+    /// Whether it is renewed by a rhythm: CAs and licences have none.
+    #[must_use]
+    pub const fn is_renewed(self) -> bool {
+        matches!(self, Self::Certificate | Self::Reload)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What a binding asks for: the bundle in its files, and what is configured for it.
+#[derive(Debug)]
+pub enum Content {
+    /// Kong should hold it.
+    Wish(Wish),
+    /// nginx should have read it. Its key is not kept.
+    Read(ReloadFile, Facts),
+    /// Kong should have loaded it, with what the other bindings wish.
+    Configuration(Arc<Document>, Fingerprint),
+}
+
+impl Content {
+    /// What is known about the bundle; nothing of it is secret. `None` of a configuration.
+    #[must_use]
+    pub fn facts(&self) -> Option<&Facts> {
+        match self {
+            Self::Wish(wish) => Some(wish.facts()),
+            Self::Read(_, facts) => Some(facts),
+            Self::Configuration(..) => None,
+        }
+    }
+
+    /// [`Invalid::Expired`] or the like if it is past its life; `file` is for the message.
+    pub fn check_expired(&self, file: &Path, now: Timestamp) -> Result<(), Invalid> {
+        match self {
+            Self::Wish(Wish::License(_, license)) => license.check_expired(file, now),
+            _ => self.facts().map_or(Ok(()), |facts| facts.check_expired(file, now)),
         }
     }
 }
 
-/// What Kong should hold for a binding: the bundle in its files, and what is configured for it.
+/// Why what is in the files cannot be brought to Kong.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Unfit {
+    /// It cannot be served.
+    #[error(transparent)]
+    Bundle(#[from] Invalid),
+    /// It is no configuration.
+    #[error("{path} is no declarative configuration: {problem}")]
+    Configuration {
+        /// The file.
+        path: Quoted,
+        /// What is wrong, and where.
+        problem: Unreadable,
+    },
+}
+
+impl Unfit {
+    /// Whether a file that is being written looks like this.
+    #[must_use]
+    pub const fn is_torn(&self) -> bool {
+        match self {
+            Self::Bundle(invalid) => invalid.is_torn(),
+            Self::Configuration { .. } => true,
+        }
+    }
+}
+
+/// What Kong should hold.
 #[derive(Clone, Debug)]
 pub enum Wish {
     /// A certificate.
     Certificate(CertificateSettings, Arc<Pairs>),
+    /// CA certificates.
+    Authorities(AuthoritySettings, Arc<Authorities>),
+    /// A licence.
+    License(LicenseSettings, Arc<License>),
 }
 
 impl Wish {
@@ -82,6 +215,8 @@ impl Wish {
     pub fn facts(&self) -> &Facts {
         match self {
             Self::Certificate(_, pairs) => pairs.facts(),
+            Self::Authorities(_, authorities) => authorities.facts(),
+            Self::License(_, license) => license.facts(),
         }
     }
 }
@@ -108,6 +243,32 @@ impl Binding {
         Self { name, material, source }
     }
 
+    /// All that are configured and no certificate.
+    fn configured(settings: &Settings) -> Vec<Self> {
+        let alone = |file: &Path, material| (vec![file.to_path_buf()], material);
+        let authorities = settings.authorities.iter();
+        let authorities = authorities
+            .map(|(name, one)| (name, alone(&one.file, Material::Authorities(one.clone()))));
+        let licenses = settings.licenses.iter();
+        let licenses =
+            licenses.map(|(name, one)| (name, alone(&one.file, Material::License(one.clone()))));
+        let reloads = settings.reload.files.iter().map(|(name, one)| {
+            (name, (vec![one.cert.clone(), one.key.clone()], Material::Reload(one.clone())))
+        });
+        let all = authorities.chain(licenses).chain(reloads);
+        let all = all.map(|(name, (files, material))| Self {
+            name: name.clone().into(),
+            material,
+            source: Source::new(files, vec![settings.certs_dir.clone()]),
+        });
+        let configuration = settings.declarative.file.iter().filter_map(|file| {
+            let name = Declarative::NAME.parse().ok()?;
+            let source = Source::new(vec![file.clone()], Vec::new()).up_to(LARGEST_CONFIGURATION);
+            Some(Self { name, material: Material::Configuration, source })
+        });
+        all.chain(configuration).collect()
+    }
+
     /// Its files.
     #[must_use]
     pub const fn source(&self) -> &Source {
@@ -125,14 +286,20 @@ impl Binding {
     pub const fn kind(&self) -> Kind {
         match self.material {
             Material::Certificate(_) => Kind::Certificate,
+            Material::Authorities(_) => Kind::CaCertificate,
+            Material::License(_) => Kind::License,
+            Material::Reload(_) => Kind::Reload,
+            Material::Configuration => Kind::Declarative,
         }
     }
 
-    /// The share of its life at which it should have been renewed.
+    /// The share of its life at which it should have been renewed; CAs and licences have no rhythm.
     #[must_use]
-    pub const fn renew_by(&self) -> Option<RenewBy> {
+    pub fn renew_by(&self) -> Option<RenewBy> {
         match &self.material {
             Material::Certificate(files) => Some(files.settings.renew_by),
+            Material::Reload(_) => Some(RenewBy::default()),
+            Material::Authorities(_) | Material::License(_) | Material::Configuration => None,
         }
     }
 
@@ -141,13 +308,35 @@ impl Binding {
     /// # Errors
     ///
     /// Says why Kong could not serve it.
-    pub fn wish(&self, generation: &Generation) -> Result<Wish, Invalid> {
-        match &self.material {
+    pub fn content(&self, generation: &Generation, now: Timestamp) -> Result<Content, Unfit> {
+        let file = BundleSource { path: self.file(), bytes: generation.content(self.file()) };
+        Ok(match &self.material {
             Material::Certificate(files) => {
                 let pairs = files.pairs(generation)?;
-                Ok(Wish::Certificate(files.settings.clone(), Arc::new(pairs)))
+                Content::Wish(Wish::Certificate(files.settings.clone(), Arc::new(pairs)))
             }
-        }
+            Material::Authorities(settings) => {
+                let authorities = Authorities::parse(file, now)?;
+                Content::Wish(Wish::Authorities(settings.clone(), Arc::new(authorities)))
+            }
+            Material::License(settings) => {
+                let license = License::parse(file)?;
+                Content::Wish(Wish::License(settings.clone(), Arc::new(license)))
+            }
+            Material::Reload(files) => {
+                let pair = PairFiles { cert: files.cert.clone(), key: files.key.clone() };
+                let pairs = Pairs::parse(pair.read(generation), None)?;
+                Content::Read(files.clone(), pairs.facts().clone())
+            }
+            Material::Configuration => {
+                let document =
+                    Document::parse(file.bytes).map_err(|problem| Unfit::Configuration {
+                        path: Quoted::new(&file.path.to_string_lossy()),
+                        problem,
+                    })?;
+                Content::Configuration(Arc::new(document), Fingerprint::of_text(file.bytes))
+            }
+        })
     }
 }
 

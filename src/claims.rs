@@ -61,6 +61,11 @@ impl Claims {
         }
     }
 
+    /// The objects that are fed.
+    pub fn objects(&self) -> impl Iterator<Item = Uuid> {
+        self.objects.keys().copied()
+    }
+
     /// `binding` asks for nothing any more.
     pub fn release(&mut self, binding: &BindingName) {
         self.claim_names(binding, &BTreeSet::new(), false);

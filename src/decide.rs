@@ -156,7 +156,10 @@ impl Wait {
 pub fn decide(situation: &Situation<'_>) -> Decision {
     let decision = by_the_table(situation);
     let repairs = situation.file.is_some_and(|file| situation.settled == Some(file.fingerprint));
-    if decision.writes() && repairs && !situation.forced && situation.reverts >= REVERTS {
+    // A Kong that was started anew without a database has forgotten it: nobody undid anything.
+    let is_forgotten = !situation.is_shared && situation.held.is_none();
+    let is_contested = repairs && !situation.forced && situation.reverts >= REVERTS;
+    if decision.writes() && is_contested && !is_forgotten {
         return Decision::Contested;
     }
     let is_calm = situation.pushes < FLAPS || situation.since_push >= FLAP_PAUSE;

@@ -1,26 +1,30 @@
 //! Which object of Kong a binding feeds, and what its fields should be. Pure.
 
+mod authorities;
 mod certificate;
+mod license;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use thiserror::Error;
 use uuid::Uuid;
 
+pub use self::authorities::{
+    AuthorityFooting, DesiredAuthorities, DesiredAuthority, held_together,
+};
 pub use self::certificate::{Alt, CertificateFields, DesiredCertificate, Footing, Names, names};
+pub use self::license::DesiredLicense;
 use crate::binding::Wish;
-use crate::bundle::{Fingerprint, Pairs};
+use crate::bundle::{Fingerprint, LeafDigest, License, Pairs};
 use crate::claims::Claims;
-use crate::held::{Held, Snapshot};
+use crate::held::{Held, INGRESS_CONTROLLER, Snapshot};
 use crate::names::{BindingName, Instance, Sni, Workspace};
 use crate::quote::Quoted;
 use crate::settings::CertificateSettings;
 
 /// UUIDv5 namespace of the objects that we create. Never changes: an id that changes is a duplicate.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6f1c_29a4_58d3_4b7e_9a02_c4d1_7be3_50f6);
-/// The tag of Kong's own ingress controller, which would undo what we write.
-pub(crate) const INGRESS_CONTROLLER: &str = "managed-by-ingress-controller";
 /// Our tag is this and the instance's name.
 const MANAGED_BY: &str = "managed-by:kong-cert-reloader:";
 
@@ -62,6 +66,18 @@ impl Own {
         settings.id.unwrap_or_else(|| self.certificate(name))
     }
 
+    /// The id of the object for one CA certificate of the file of `name`, unless Kong has it.
+    #[must_use]
+    pub fn authority(&self, name: &BindingName, digest: LeafDigest) -> Uuid {
+        self.id("ca_certificates", &format!("{name}/{digest}"))
+    }
+
+    /// The id of the licence that `name` feeds.
+    #[must_use]
+    pub fn license(&self, name: &BindingName) -> Uuid {
+        self.id("licenses", name.as_ref())
+    }
+
     fn id(&self, kind: &str, name: &str) -> Uuid {
         let workspace = self.workspace.as_ref().map_or("default", AsRef::as_ref);
         let path = format!("{}/{workspace}/{kind}/{name}", self.instance);
@@ -85,6 +101,10 @@ pub struct Want<'a> {
 pub enum Desired {
     /// A certificate object.
     Certificate(DesiredCertificate, Arc<Pairs>),
+    /// CA certificates.
+    Authorities(DesiredAuthorities),
+    /// A licence.
+    License(DesiredLicense, Arc<License>),
 }
 
 impl Desired {
@@ -93,13 +113,16 @@ impl Desired {
     pub fn ids(&self) -> Vec<Uuid> {
         match self {
             Self::Certificate(desired, _) => vec![desired.id],
+            Self::Authorities(desired) => desired.objects.iter().map(|object| object.id).collect(),
+            Self::License(desired, _) => vec![desired.id],
         }
     }
 
     /// Their ids, for messages.
     #[must_use]
-    pub fn shown(&self) -> String {
-        self.ids().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    pub fn shown(&self) -> Quoted {
+        let ids: Vec<String> = self.ids().iter().map(ToString::to_string).collect();
+        Quoted::new(&ids.join(", "))
     }
 
     /// What Kong holds in their place.
@@ -109,23 +132,56 @@ impl Desired {
             Self::Certificate(desired, _) => {
                 Some(desired.held(snapshot.certificate(desired.id)?.clone()))
             }
+            Self::Authorities(desired) => desired.held(snapshot),
+            Self::License(desired, _) => desired.held(snapshot),
         }
     }
 
     /// Whether other fields than the bundle are not as they should be.
     #[must_use]
-    pub const fn fields_differ(&self) -> bool {
+    pub fn fields_differ(&self) -> bool {
         match self {
             Self::Certificate(desired, _) => desired.fields_differ(),
+            Self::Authorities(desired) => desired.fields_differ(),
+            Self::License(..) => false,
         }
     }
 
-    /// Whether someone else made the object.
+    /// Whether Kong lacks a part of it, whatever it holds of the rest.
     #[must_use]
-    pub const fn is_adopted(&self) -> bool {
+    pub fn lacks_some(&self, snapshot: &Snapshot) -> bool {
         match self {
-            Self::Certificate(desired, _) => matches!(desired.footing, Footing::Adopted { .. }),
+            Self::Authorities(desired) => desired.lacks_some(snapshot),
+            Self::Certificate(..) | Self::License(..) => false,
         }
+    }
+
+    /// The names that are written with it.
+    #[must_use]
+    pub fn names(&self) -> BTreeSet<&str> {
+        match self {
+            Self::Certificate(desired, _) => desired.written_names(),
+            Self::Authorities(_) | Self::License(..) => BTreeSet::new(),
+        }
+    }
+
+    /// What Kong calls such an object.
+    #[must_use]
+    pub const fn entity(&self) -> &'static str {
+        match self {
+            Self::Certificate(..) => "certificate",
+            Self::Authorities(_) => "ca_certificate",
+            Self::License(..) => "license",
+        }
+    }
+
+    /// CA certificates that Kong did not hold: nothing may refer to them yet.
+    pub fn created_authorities(&self) -> impl Iterator<Item = &DesiredAuthority> {
+        let authorities = match self {
+            Self::Authorities(desired) => Some(desired),
+            Self::Certificate(..) | Self::License(..) => None,
+        };
+        authorities.into_iter().flat_map(DesiredAuthorities::created)
     }
 
     /// Names that are left to others.
@@ -133,6 +189,7 @@ impl Desired {
     pub fn left(&self) -> BTreeMap<Sni, Owner> {
         match self {
             Self::Certificate(desired, _) => desired.left.clone(),
+            Self::Authorities(_) | Self::License(..) => BTreeMap::new(),
         }
     }
 }
@@ -186,7 +243,7 @@ pub enum Refusal {
     },
     /// Another controller writes it.
     #[error(
-        "certificate {id} is managed by another controller (tag {tag}); renew it there, or set ID to an object of its own"
+        "object {id} is managed by another controller (tag {tag}); renew it there, or set ID to an object of its own"
     )]
     OtherController {
         /// The object.
@@ -201,6 +258,26 @@ pub enum Refusal {
     VaultReference {
         /// The object.
         id: Uuid,
+    },
+    /// A configured id is the place of one CA.
+    #[error(
+        "the file holds {count} CA certificates, and ID names one object ({id}); leave one in the file, or leave ID out"
+    )]
+    SeveralAuthorities {
+        /// The configured object.
+        id: Uuid,
+        /// So many are in the file.
+        count: usize,
+    },
+    /// Kong holds a CA certificate once only.
+    #[error(
+        "kong holds this CA certificate as {other}, and would not take it as {id}; set ID to {other}, or remove that"
+    )]
+    AuthorityElsewhere {
+        /// The configured object.
+        id: Uuid,
+        /// The one that has it.
+        other: Uuid,
     },
     /// The configured object is not ours, and may not be adopted.
     #[error("certificate {id} was not created by this instance; set ADOPT to true, or another ID")]
@@ -229,6 +306,8 @@ impl Refusal {
             Self::Uncovered { .. } => "names_uncovered",
             Self::OtherController { .. } => "other_controller",
             Self::VaultReference { .. } => "vault_reference",
+            Self::SeveralAuthorities { .. } => "several_authorities",
+            Self::AuthorityElsewhere { .. } => "authority_elsewhere",
             Self::NotOurs { .. } => "not_ours",
             Self::AltKeyType { .. } => "alt_key_type",
         }
@@ -254,6 +333,22 @@ pub fn desired(
             let desired = certificate::desired(want, settings, facts, snapshot, settled)?;
             Ok(Desired::Certificate(desired, Arc::clone(pairs)))
         }
+        Wish::Authorities(settings, authorities) => {
+            authorities::desired(want, settings, authorities, snapshot).map(Desired::Authorities)
+        }
+        Wish::License(settings, license) => {
+            let desired = license::desired(want, settings, license, snapshot);
+            Ok(Desired::License(desired, Arc::clone(license)))
+        }
+    }
+}
+
+/// Objects of those who would undo what we write are left to them.
+fn demand_no_other_controller(id: Uuid, tags: &BTreeSet<String>) -> Result<(), Refusal> {
+    let foreign = |tag: &&String| *tag == INGRESS_CONTROLLER || tag.starts_with(MANAGED_BY);
+    match tags.iter().find(foreign) {
+        Some(tag) => Err(Refusal::OtherController { id, tag: Quoted::new(tag) }),
+        None => Ok(()),
     }
 }
 

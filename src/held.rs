@@ -4,7 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
-use crate::bundle::{Facts, Fingerprint, Reason};
+use crate::bundle::{Authority, Facts, Fingerprint, LeafDigest, Reason, held_facts};
+
+/// The tag of Kong's own ingress controller, which would undo what we write.
+pub(crate) const INGRESS_CONTROLLER: &str = "managed-by-ingress-controller";
+
+/// Whether Kong looks a certificate or key up in a vault.
+pub(crate) fn is_reference(text: &str) -> bool {
+    text.starts_with("{vault://")
+}
 
 /// A certificate object of Kong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,12 +33,70 @@ pub struct HeldCertificate {
     pub is_reference: bool,
 }
 
+/// A certificate object as it was read, not judged yet.
+pub(crate) struct RawCertificate<'a> {
+    pub(crate) id: Uuid,
+    pub(crate) cert: &'a str,
+    pub(crate) cert_alt: Option<&'a str>,
+    /// One of its keys is a `{vault://…}` reference.
+    pub(crate) has_key_reference: bool,
+    pub(crate) snis: BTreeSet<String>,
+    pub(crate) tags: BTreeSet<String>,
+    pub(crate) created_at: Option<i64>,
+}
+
+impl From<RawCertificate<'_>> for HeldCertificate {
+    fn from(raw: RawCertificate<'_>) -> Self {
+        let facts = |alt| held_facts(raw.cert, alt).map_err(|invalid| invalid.reason());
+        let has_reference = is_reference(raw.cert) || raw.cert_alt.is_some_and(is_reference);
+        Self {
+            id: raw.id,
+            facts: facts(raw.cert_alt),
+            main_facts: raw.cert_alt.is_some().then(|| facts(None)),
+            snis: raw.snis,
+            tags: raw.tags,
+            created_at: raw.created_at,
+            is_reference: has_reference || raw.has_key_reference,
+        }
+    }
+}
+
 impl HeldCertificate {
     /// Whether it has a second pair.
     #[must_use]
     pub const fn has_alt(&self) -> bool {
         self.main_facts.is_some()
     }
+}
+
+/// An object of Kong with a CA certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldAuthority {
+    /// Its id.
+    pub id: Uuid,
+    /// The certificate; `Err` if it is none that can be read.
+    pub authority: Result<Authority, Reason>,
+    /// Its tags.
+    pub tags: BTreeSet<String>,
+    /// Sent back with a PUT, which resets it otherwise. Seconds since the Unix epoch.
+    pub created_at: Option<i64>,
+}
+
+impl HeldAuthority {
+    /// Whether it holds this certificate.
+    #[must_use]
+    pub fn is(&self, authority: &Authority) -> bool {
+        self.authority.as_ref().is_ok_and(|held| held.digest() == authority.digest())
+    }
+}
+
+/// An object of Kong with a licence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldLicense {
+    /// Its id.
+    pub id: Uuid,
+    /// What it is; `Err` if it is none that can be read.
+    pub facts: Result<Facts, Reason>,
 }
 
 /// What Kong holds for a binding.
@@ -43,10 +109,15 @@ pub struct Held {
 }
 
 /// An object of Kong.
+#[expect(clippy::large_enum_variant, reason = "nearly all are the largest")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeldObject {
     /// A certificate object.
     Certificate(HeldCertificate),
+    /// CA certificates, an object each.
+    Authorities(Vec<HeldAuthority>),
+    /// A licence.
+    License(HeldLicense),
 }
 
 impl Held {
@@ -55,6 +126,8 @@ impl Held {
     pub fn ids(&self) -> Vec<Uuid> {
         match &self.object {
             HeldObject::Certificate(held) => vec![held.id],
+            HeldObject::Authorities(held) => held.iter().map(|held| held.id).collect(),
+            HeldObject::License(held) => vec![held.id],
         }
     }
 
@@ -63,6 +136,7 @@ impl Held {
     pub const fn certificate(&self) -> Option<&HeldCertificate> {
         match &self.object {
             HeldObject::Certificate(held) => Some(held),
+            HeldObject::Authorities(_) | HeldObject::License(_) => None,
         }
     }
 }
@@ -72,6 +146,11 @@ impl Held {
 pub struct Snapshot {
     certificates: BTreeMap<Uuid, HeldCertificate>,
     owners: BTreeMap<String, Uuid>,
+    authorities: BTreeMap<Uuid, HeldAuthority>,
+    digests: BTreeMap<LeafDigest, Uuid>,
+    licenses: BTreeMap<Uuid, HeldLicense>,
+    /// CA certificates that need not be doubted any more.
+    cleared: BTreeSet<Uuid>,
 }
 
 impl Snapshot {
@@ -83,6 +162,54 @@ impl Snapshot {
         self.certificates.insert(certificate.id, certificate);
     }
 
+    /// Adds a CA certificate.
+    pub fn insert_authority(&mut self, held: HeldAuthority) {
+        if let Ok(authority) = &held.authority {
+            self.digests.insert(authority.digest(), held.id);
+        }
+        self.authorities.insert(held.id, held);
+    }
+
+    /// Adds a licence.
+    pub fn insert_license(&mut self, held: HeldLicense) {
+        self.licenses.insert(held.id, held);
+    }
+
+    /// Notes that something in Kong refers to these CA certificates, or that nobody can tell.
+    pub fn note_cleared(&mut self, ids: BTreeSet<Uuid>) {
+        self.cleared = ids;
+    }
+
+    /// CA certificates to which something refers, or nobody can tell, of those that were asked for.
+    #[must_use]
+    pub const fn cleared(&self) -> &BTreeSet<Uuid> {
+        &self.cleared
+    }
+
+    /// The CA certificate with this id, if Kong holds one.
+    #[must_use]
+    pub fn authority(&self, id: Uuid) -> Option<&HeldAuthority> {
+        self.authorities.get(&id)
+    }
+
+    /// The object that holds this very CA certificate, if any does: Kong has each once only.
+    #[must_use]
+    pub fn authority_like(&self, authority: &Authority) -> Option<&HeldAuthority> {
+        self.authority(*self.digests.get(&authority.digest())?)
+    }
+
+    /// The licence with this id, if Kong holds one.
+    #[must_use]
+    pub fn license(&self, id: Uuid) -> Option<&HeldLicense> {
+        self.licenses.get(&id)
+    }
+
+    /// An object that holds this very licence.
+    #[must_use]
+    pub fn license_like(&self, license: Fingerprint) -> Option<&HeldLicense> {
+        self.licenses.values().find(|held| is(&held.facts, license))
+    }
+
     /// The object with this id, if Kong holds one.
     #[must_use]
     pub fn certificate(&self, id: Uuid) -> Option<&HeldCertificate> {
@@ -92,11 +219,14 @@ impl Snapshot {
     /// Whether the object with this id holds this bundle.
     #[must_use]
     pub fn holds(&self, id: Uuid, bundle: Fingerprint) -> bool {
-        let is_it = |facts: &Result<Facts, Reason>| {
-            facts.as_ref().is_ok_and(|facts| facts.fingerprint == bundle)
-        };
-        self.certificate(id)
-            .is_some_and(|held| is_it(&held.facts) || held.main_facts.as_ref().is_some_and(is_it))
+        let certificate = self.certificate(id).is_some_and(|held| {
+            is(&held.facts, bundle) || held.main_facts.as_ref().is_some_and(|main| is(main, bundle))
+        });
+        let authority = self.authority(id).and_then(|held| held.authority.as_ref().ok());
+        let authority = authority.and_then(|authority| Facts::of_authorities([authority]));
+        certificate
+            || authority.is_some_and(|facts| facts.fingerprint == bundle)
+            || self.license(id).is_some_and(|held| is(&held.facts, bundle))
     }
 
     /// The object that has this SNI, if any has.
@@ -104,4 +234,8 @@ impl Snapshot {
     pub fn owner(&self, sni: &str) -> Option<&HeldCertificate> {
         self.certificate(*self.owners.get(sni)?)
     }
+}
+
+fn is(facts: &Result<Facts, Reason>, bundle: Fingerprint) -> bool {
+    facts.as_ref().is_ok_and(|facts| facts.fingerprint == bundle)
 }

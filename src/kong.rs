@@ -1,27 +1,27 @@
 //! The wire to Kong: what it holds, what is written to it, and what its answers mean.
 
+mod configuration;
 mod connect;
 mod database;
-mod declarative;
 mod elsewhere;
 mod node;
 
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+pub use self::configuration::{Bad, Hash, NotLoaded, Running, enter};
 pub use self::connect::{AdminClient, Unusable};
-pub use self::database::Query;
-pub use self::declarative::{
-    AltPair, Document, Entity, Entry, Flaw, OwnFields, Place, RawAuthority, RawLicense, Unreadable,
-};
+pub use self::database::{Query, Refused};
 pub use self::elsewhere::Elsewhere;
 use self::elsewhere::Search;
 pub use self::node::{Listener, Mode, Node};
@@ -30,6 +30,8 @@ use crate::names::Workspace;
 use crate::quote::Quoted;
 use crate::settings::{Admin, AdminMode};
 
+/// In place of Kong's words, which may repeat parts of the licence that nobody could tell from others.
+pub(crate) const LICENSE_REFUSED: &str = "it does not take this licence; see its error log for why";
 /// An answer about one object is no larger.
 const OBJECT_LIMIT: usize = 1024 * 1024;
 /// A list is no larger.
@@ -50,6 +52,15 @@ pub struct Call {
     pub body: Option<Bytes>,
     /// A larger answer is not read to its end.
     pub limit: usize,
+    /// How much longer than any other the answer may take.
+    pub more_time: Duration,
+}
+
+impl Call {
+    /// Of an object, or without a body: it takes its time, and no more.
+    fn new(method: Method, path: impl Into<String>, body: Option<Bytes>) -> Self {
+        Self { method, path: path.into(), body, limit: OBJECT_LIMIT, more_time: Duration::ZERO }
+    }
 }
 
 /// The methods that are used.
@@ -61,6 +72,8 @@ pub enum Method {
     Put,
     /// Changes the fields that are named.
     Patch,
+    /// Replaces the whole configuration.
+    Post,
 }
 
 impl Method {
@@ -71,6 +84,7 @@ impl Method {
             Self::Get => "GET",
             Self::Put => "PUT",
             Self::Patch => "PATCH",
+            Self::Post => "POST",
         }
     }
 }
@@ -157,6 +171,16 @@ pub enum Failure {
         /// Kong's words.
         message: Quoted,
     },
+    /// Kong will not have some of it, and of the rest someone else was first: look again.
+    #[error("kong refused it ({status}): {message}; another writer was first: {conflict}")]
+    RefusedInPart {
+        /// The status code.
+        status: u16,
+        /// Kong's words about what it refused.
+        message: Quoted,
+        /// Kong's words about the rest.
+        conflict: Quoted,
+    },
     /// No or wrong credentials.
     #[error(
         "kong wants other credentials ({status}); set ADMIN__TOKEN_FILE, or widen the token's role"
@@ -178,6 +202,9 @@ pub enum Failure {
         /// What was called.
         path: String,
     },
+    /// No Kong Enterprise.
+    #[error("this kong has no licences: it is no Kong Enterprise; remove the LICENSES settings")]
+    NoLicenses,
     /// Whatever answers there is no Admin API.
     #[error("what answers there is not kong's Admin API: {detail}; check ADMIN__URL")]
     NotKong {
@@ -203,13 +230,19 @@ impl Failure {
     /// Whether it may succeed later without anyone's doing.
     #[must_use]
     pub const fn is_passing(&self) -> bool {
-        !matches!(self, Self::Refused { .. })
+        !matches!(self, Self::Refused { .. } | Self::NoLicenses)
     }
 
     /// Whether it says nothing of the one object: the next call would end as this one did.
     #[must_use]
     pub const fn is_of_all_kong(&self) -> bool {
-        !matches!(self, Self::Refused { .. } | Self::Conflict { .. })
+        !matches!(
+            self,
+            Self::Refused { .. }
+                | Self::Conflict { .. }
+                | Self::RefusedInPart { .. }
+                | Self::NoLicenses
+        )
     }
 
     /// Whether the configured address may be a wrong one.
@@ -342,11 +375,11 @@ impl<W: Wire> Kong<W> {
         self.is_node_doubted = true;
     }
 
-    /// `/certificates/…`, in the workspace that is configured.
-    fn path(&self, path: &str) -> String {
+    /// `/certificates/…`, in the workspace that is configured; licences are in none.
+    fn placed(&self, path: &str) -> String {
         match &self.workspace {
-            Some(workspace) => format!("/{workspace}{path}"),
-            None => path.to_owned(),
+            Some(workspace) if !path.starts_with("/licenses") => format!("/{workspace}{path}"),
+            _ => path.to_owned(),
         }
     }
 
@@ -354,18 +387,27 @@ impl<W: Wire> Kong<W> {
     ///
     /// Success is a 2xx answer in JSON.
     async fn ask(&self, call: Call) -> Result<Answer, Failure> {
-        let _connection = self.connections.acquire().await.map_err(|_| Failure::NotSent)?;
-        if !self.gate.is_open() {
-            return Err(Failure::NotSent);
-        }
         let (path, method) = (call.path.clone(), call.method);
+        let answer = match self.exchange(call).await {
+            Err(Unanswered::NotSent) => return Err(Failure::NotSent),
+            Err(Unanswered::Lost(lost)) => Err(lost.into()),
+            Ok(answer) => judge(answer, &path),
+        };
+        self.gate.note(!matches!(&answer, Err(failure) if failure.is_silence(method)));
+        answer
+    }
+
+    /// What comes back, whatever it means.
+    async fn exchange(&self, call: Call) -> Result<Answer, Unanswered> {
+        let _connection = self.connections.acquire().await.map_err(|_| Unanswered::NotSent)?;
+        if !self.gate.is_open() {
+            return Err(Unanswered::NotSent);
+        }
         let answer = match self.once(call.clone()).await {
             Err(Lost::Broken(_)) if !self.gate.is_closed() => self.once(call).await,
             answer => answer,
         };
-        let judged = answer.map_err(Failure::from).and_then(|answer| judge(answer, &path));
-        self.gate.note(!matches!(&judged, Err(failure) if failure.is_silence(method)));
-        judged
+        answer.map_err(Unanswered::Lost)
     }
 
     async fn once(&self, call: Call) -> Result<Answer, Lost> {
@@ -376,6 +418,12 @@ impl<W: Wire> Kong<W> {
         self.metrics.admin_request(method.as_str(), code, began.elapsed());
         answer
     }
+}
+
+/// No answer to judge.
+enum Unanswered {
+    NotSent,
+    Lost(Lost),
 }
 
 /// Sorts answers by what follows from them.
@@ -457,6 +505,34 @@ fn message_of(body: &[u8]) -> Quoted {
     }
 }
 
+/// JSON in one buffer that is wiped when dropped.
+fn wiped_json(body: &impl Serialize) -> Bytes {
+    struct Wiped(Zeroizing<Vec<u8>>);
+    impl AsRef<[u8]> for Wiped {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
+        }
+    }
+    struct Counted(usize);
+    impl io::Write for Counted {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    // A buffer that grows leaves copies behind. Strings and sets of strings into memory: there is
+    // nothing that could fail.
+    let mut size = Counted(0);
+    let _ = serde_json::to_writer(&mut size, body);
+    let mut buffer = Zeroizing::new(Vec::with_capacity(size.0));
+    let _ = serde_json::to_writer(&mut *buffer, body);
+    Bytes::from_owner(Wiped(buffer))
+}
+
 /// Parses an answer's body.
 fn parse<'a, T: serde::Deserialize<'a>>(answer: &'a Answer) -> Result<T, Failure> {
     // serde_json's own words could quote the body.
@@ -514,7 +590,12 @@ mod tests {
                     assert_eq!(retry_after, Some(LONGEST_RETRY_AFTER));
                     "unavailable"
                 }
-                Err(Failure::Unusable(_) | Failure::NotSent) => "impossible",
+                Err(
+                    Failure::RefusedInPart { .. }
+                    | Failure::Unusable(_)
+                    | Failure::NotSent
+                    | Failure::NoLicenses,
+                ) => "impossible",
             };
             assert_eq!(found, expected, "{status} {body}");
         }

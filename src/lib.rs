@@ -21,6 +21,7 @@ pub(crate) mod tls;
 // Files into bundles.
 pub mod binding;
 pub mod bundle;
+pub mod declarative;
 pub mod volume;
 pub mod watch;
 

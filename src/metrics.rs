@@ -15,9 +15,10 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use tokio::sync::watch;
 
+use crate::binding::Kind;
 use crate::clock::{Clock, Timestamp};
 use crate::names::BindingName;
-use crate::status::{BindingStatus, State, Status};
+use crate::status::{BindingStatus, Shown, State, Status};
 
 /// The content type of Prometheus' own text format.
 pub const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -126,7 +127,11 @@ impl Metrics {
         let ours = registry.sub_registry_with_prefix("kong_cert_reloader");
         let info = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         ours.register("build", "The version of this program", info);
-        ours.register("pushes", "Writes to Kong, by what became of them", self.pushes.clone());
+        ours.register(
+            "pushes",
+            "Writes to Kong and signals to nginx, by what became of them",
+            self.pushes.clone(),
+        );
         ours.register("reconciles", "Passes, by what caused them", self.reconciles.clone());
         ours.register("generations", "Bundles seen in the files", self.generations.clone());
         ours.register(
@@ -275,15 +280,18 @@ fn states(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
 }
 
 fn validity(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
-    let help = "When the certificate expires (the earliest of several)";
+    let help = "When it expires (the earliest of several)";
     let mut family = Gauge::begin(encoder, "not_after_timestamp", help, Some(&Unit::Seconds))?;
     for (name, binding) in &status.bindings {
-        family.per_source(name, binding, |shown| shown.not_after.0)?;
+        family.per_source(name, binding, |shown| Some(shown.not_after.0))?;
     }
-    let help = "When the certificate begins (the latest of several)";
+    let help = "When it begins (the latest of several; not told of several CA certificates)";
     let mut family = Gauge::begin(encoder, "not_before_timestamp", help, Some(&Unit::Seconds))?;
     for (name, binding) in &status.bindings {
-        family.per_source(name, binding, |shown| shown.not_before.0)?;
+        // Several of them begin each at its time, and no one time is that of all.
+        let has_begin =
+            |shown: &Shown| binding.kind != Kind::CaCertificate || shown.leaf_sha256.len() == 1;
+        family.per_source(name, binding, |shown| has_begin(shown).then_some(shown.not_before.0))?;
     }
     Ok(())
 }
@@ -299,7 +307,9 @@ fn timeliness(encoder: &mut DescriptorEncoder<'_>, status: &Status, now: Timesta
     let help = "1 if the file is past RENEW_BY of its life and was not renewed";
     let mut family = Gauge::begin(encoder, "renewal_overdue", help, None)?;
     for (name, binding) in &status.bindings {
-        family.set(&[("binding", name.as_ref())], i64::from(binding.is_overdue(now)))?;
+        if binding.kind.is_renewed() {
+            family.set(&[("binding", name.as_ref())], i64::from(binding.is_overdue(now)))?;
+        }
     }
     Ok(())
 }
@@ -330,13 +340,13 @@ impl<'a> Gauge<'a> {
         &mut self,
         name: &BindingName,
         binding: &BindingStatus,
-        value: impl Fn(&crate::status::Shown) -> i64,
+        value: impl Fn(&Shown) -> Option<i64>,
     ) -> fmt::Result {
         for (source, shown) in
             [("file", &binding.file), ("kong", &binding.kong), ("served", &binding.served)]
         {
-            if let Some(shown) = shown {
-                self.set(&[("binding", name.as_ref()), ("source", source)], value(shown))?;
+            if let Some(value) = shown.as_ref().and_then(&value) {
+                self.set(&[("binding", name.as_ref()), ("source", source)], value)?;
             }
         }
         Ok(())

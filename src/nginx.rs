@@ -17,6 +17,7 @@ mod processes;
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rustix::io::Errno;
 use thiserror::Error;
@@ -26,14 +27,14 @@ use self::processes::{Identity, Processes};
 use crate::volume::{Reason, Source};
 
 /// What makes nginx read its files anew. The program's is [`Nginx`]; tests have their own.
-pub trait Reload: Send {
-    /// Sends SIGHUP to the master. `told` is the pid that Kong's Admin API named (`pids.master`),
+pub trait Reload: Send + Sync {
+    /// Sends SIGHUP to the master. `named` is the pid that Kong's Admin API tells (`pids.master`),
     /// where that API is on loopback.
     ///
     /// # Errors
     ///
     /// Says why there is no master to signal, or why it may not be signalled; nothing was sent then.
-    fn reload(&mut self, told: Option<u32>) -> Result<Reloading, NoReload>;
+    fn reload(&mut self, named: Option<u32>) -> Result<Reloading, NoReload>;
 
     /// Whether workers came that were not there before the signal: only then has nginx taken its
     /// files. `None` if that cannot be seen any more, as the master is gone.
@@ -42,6 +43,17 @@ pub trait Reload: Send {
     /// a reload that was under way when the signal was sent. The old workers go on taking
     /// connections beside the new ones for about 100 ms.
     fn has_new_workers(&self, reloading: &Reloading) -> Option<bool>;
+
+    /// Whether a signal could be sent now. Sends none.
+    ///
+    /// # Errors
+    ///
+    /// Says why not, as [`Self::reload`] would.
+    fn check(&self, named: Option<u32>) -> Result<(), NoReload>;
+
+    /// When the youngest worker was started: by then nginx had read its files for the last time, if
+    /// no worker crashed since. `None` if that cannot be seen.
+    fn loaded_at(&self, named: Option<u32>) -> Option<SystemTime>;
 }
 
 /// The nginx beside us.
@@ -57,19 +69,24 @@ impl Nginx {
         Self { pid_file }
     }
 
-    fn master(&self, told: Option<u32>, seen: &Processes) -> Result<Master, NoReload> {
+    fn master(&self, named: Option<u32>, seen: &Processes) -> Result<Master, NoReload> {
         if let Some(path) = &self.pid_file {
             return named_in(path, seen);
         }
-        let told = told.map(Master::open).transpose()?.flatten();
-        told.map_or_else(|| the_only_one(seen), Ok)
+        let Some(pid) = named else { return the_only_one(seen) };
+        // Another master here would be another's.
+        let gone = || {
+            let obstacle = seen.obstacle().filter(|_| seen.masters().is_empty());
+            obstacle.unwrap_or(NoReload::Gone { pid })
+        };
+        Master::open(pid)?.ok_or_else(gone)
     }
 }
 
 impl Reload for Nginx {
-    fn reload(&mut self, told: Option<u32>) -> Result<Reloading, NoReload> {
+    fn reload(&mut self, named: Option<u32>) -> Result<Reloading, NoReload> {
         let before = Processes::here()?;
-        let master = self.master(told, &before)?;
+        let master = self.master(named, &before)?;
         master.hang_up()?;
         let (master, workers) = (master.identity(), before.workers_of(master.identity()));
         Ok(Reloading { master, workers })
@@ -77,6 +94,16 @@ impl Reload for Nginx {
 
     fn has_new_workers(&self, reloading: &Reloading) -> Option<bool> {
         reloading.has_new_workers(&Processes::here().ok()?)
+    }
+
+    fn check(&self, named: Option<u32>) -> Result<(), NoReload> {
+        self.master(named, &Processes::here()?)?.check()
+    }
+
+    fn loaded_at(&self, named: Option<u32>) -> Option<SystemTime> {
+        let seen = Processes::here().ok()?;
+        let master = self.master(named, &seen).ok()?;
+        seen.loaded_at(master.identity())
     }
 }
 
@@ -182,7 +209,7 @@ pub enum NoReload {
         /// What it names.
         pid: u32,
     },
-    /// It ended while it was looked at.
+    /// It ended, perhaps while it was looked at.
     #[error("nginx's master {pid} is gone; it is looked for again")]
     Gone {
         /// Its process id.
@@ -224,6 +251,21 @@ pub enum NoReload {
 }
 
 impl NoReload {
+    /// Whether it may only be that nginx has not started yet.
+    #[must_use]
+    pub const fn is_absence(&self) -> bool {
+        matches!(
+            self,
+            Self::NotRunning | Self::NoPidFile { .. } | Self::Stale { .. } | Self::Gone { .. }
+        )
+    }
+
+    /// Whether it goes without anyone who mends it.
+    #[must_use]
+    pub const fn may_pass(&self) -> bool {
+        self.is_absence() || matches!(self, Self::System { .. })
+    }
+
     /// The kind of trouble, as it stands in labels.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {
@@ -449,7 +491,9 @@ mod tests {
         assert_eq!(no_reload(&mut named, None), NoReload::Unshared);
 
         let (one, other) = (Fake::named(MASTER), Fake::named("sleep"));
-        assert_eq!(nginx.reload(Some(other.pid())).unwrap().pid(), one.pid());
+        let gone = NoReload::Gone { pid: other.pid() };
+        assert_eq!(no_reload(&mut nginx, Some(other.pid())), gone);
+        assert_eq!(nginx.reload(None).unwrap().pid(), one.pid());
         assert!(one.was_hung_up() && !other.was_hung_up());
 
         let (one, other) = (Fake::named(MASTER), Fake::named(MASTER));

@@ -110,6 +110,20 @@ impl Unseen {
         matches!(self, Self::NoConnection { .. } | Self::Silent | Self::NoTls)
     }
 
+    /// What happened, without what to do.
+    #[must_use]
+    pub fn fact(&self) -> String {
+        match self {
+            Self::NoConnection { cause, .. } => format!("no connection ({cause})"),
+            Self::Silent => "no answer in time".to_owned(),
+            Self::NoTls => "it speaks no TLS".to_owned(),
+            Self::Closed => {
+                "it closes the connection, as where it wants the PROXY protocol".to_owned()
+            }
+            Self::Refused(_) | Self::NoKey | Self::Unaskable => self.to_string(),
+        }
+    }
+
     /// The word for labels and reasons.
     #[must_use]
     pub const fn as_str(&self) -> &'static str {

@@ -5,9 +5,12 @@ mod conclude;
 mod files;
 mod ledger;
 mod memory;
+mod one_by_one;
 mod plan;
 mod proving;
+mod reloading;
 mod subject;
+mod together;
 mod verdict;
 mod warnings;
 
@@ -15,33 +18,25 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream::{self, StreamExt as _};
 use tokio::task::yield_now;
 use tracing::warn;
 
 use self::files::Looked;
 use self::ledger::Ledger;
 use self::plan::{Candidate, Outcome, Plan, Planned};
+use self::reloading::Readable;
+use self::together::{FromFile, names_of};
 use self::verdict::Verdict;
-use crate::binding::Binding;
+use crate::binding::{Binding, Kind};
 use crate::clock::Timestamp;
-use crate::desired::Desired;
-use crate::held::Snapshot;
 use crate::kong::{Failure, Gate, Kong, Mode, Wire};
 use crate::metrics::Metrics;
-use crate::names::{BindingName, Sni};
+use crate::names::BindingName;
+use crate::nginx::Reload;
 use crate::proof::{Errand, Evidence, NoProof};
-use crate::quote::Quoted;
 use crate::settings::{AdminUrl, Proxy, Settings};
 use crate::status::{BindingStatus, KongStatus, Reason, State};
 use crate::volume::Mounts;
-
-/// From so many bindings on, Kong is read by pages; and so many are under way at a time.
-const MANY: usize = 32;
-/// What so many came to is told while the others go on.
-const TOLD_TOGETHER: usize = 4 * MANY;
-/// So often is Kong looked at again at once when another writer was faster.
-const CONFLICTS: usize = 3;
 
 /// A binding to be looked at.
 #[derive(Clone, Debug)]
@@ -52,6 +47,26 @@ pub struct Woken {
     pub even_if_unchanged: bool,
 }
 
+/// What a pass may ask of Kong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Anything at all.
+    pub kong: bool,
+    /// Whether it runs another configuration than when it was last looked at.
+    pub hash: bool,
+}
+
+/// What lies in the files that were looked at.
+#[derive(Default)]
+struct Found {
+    passed: Passed,
+    candidates: Vec<Candidate>,
+    readables: Vec<Readable>,
+    file: FromFile,
+    /// Every binding that Kong holds something for was looked at.
+    is_all: bool,
+}
+
 /// What a pass came to.
 #[derive(Clone, Debug, Default)]
 pub struct Passed {
@@ -59,6 +74,8 @@ pub struct Passed {
     pub conclusions: Vec<Conclusion>,
     /// Bindings that had left a name to an object which was written: it may be free now.
     pub disturbed: Vec<BindingName>,
+    /// All bindings are to be looked at, at once.
+    pub wants_all: bool,
 }
 
 /// What a pass found out about a binding.
@@ -111,6 +128,7 @@ pub struct Reconciler<W> {
     admin_url: Option<AdminUrl>,
     dry_run: bool,
     credentials_told: bool,
+    asked_for_port: bool,
 }
 
 impl<W: Wire> Reconciler<W> {
@@ -122,14 +140,20 @@ impl<W: Wire> Reconciler<W> {
         kong: Option<Kong<W>>,
         metrics: Metrics,
         forced: BTreeSet<BindingName>,
+        nginx: Box<dyn Reload>,
     ) -> Self {
+        let mut ledger = Ledger::new(settings, metrics, forced, nginx);
+        if kong.is_none() {
+            ledger.proof.settle_unasked(&settings.proxy);
+        }
         Self {
             kong,
-            ledger: Ledger::new(settings, metrics, forced),
+            ledger,
             proxy: settings.proxy.clone(),
             admin_url: settings.admin.url.clone(),
             dry_run: settings.dry_run,
             credentials_told: false,
+            asked_for_port: false,
         }
     }
 
@@ -147,69 +171,125 @@ impl<W: Wire> Reconciler<W> {
             mode: node.map(|node| node.mode.as_str()),
             version: node.and_then(|node| Some(node.version.as_ref()?.to_string())),
             proxy: self.ledger.proof.port().map(ToString::to_string),
-            unproven: self.ledger.proof.why_not().map(|why| why.to_string()),
+            unproven: self
+                .kong
+                .as_ref()
+                .and(self.ledger.proof.why_not())
+                .map(|why| why.to_string()),
         }
     }
 
-    /// One pass; what it finds out is told as it comes, too. With `ask_kong` false only the files are
-    /// looked at. Nothing is concluded about bindings whose files are as they were, unless they were
-    /// to be looked at all the same.
+    /// One pass; what it finds out is told as it comes, too. With `ask.kong` false only the files
+    /// are looked at. Nothing is concluded about bindings whose files are as they were, unless they
+    /// were to be looked at all the same.
     pub async fn pass(
         &mut self,
         woken: Vec<Woken>,
         now: Timestamp,
-        ask_kong: bool,
+        ask: Ask,
         mut tell: impl FnMut(&[Conclusion]),
     ) -> Passed {
+        let Found { mut passed, candidates, readables, file, is_all } =
+            self.look_at_files(woken, now).await;
+        if !readables.is_empty() {
+            self.reload(readables, candidates.is_empty(), ask, now, &mut passed).await;
+            tell(&passed.conclusions);
+        }
+        let is_for_kong = !candidates.is_empty() || matches!(file, FromFile::Read(_));
+        if !is_for_kong && !ask.hash {
+            return passed;
+        }
+        let trouble = match self.meet(ask.kong).await {
+            Ok(Mode::Dbless) if !is_for_kong => match self.has_moved().await {
+                Ok(has_moved) => {
+                    passed.wants_all |= has_moved;
+                    None
+                }
+                Err(failure) => Some(failure),
+            },
+            Ok(Mode::Dbless) => self.together(candidates, file, is_all, now, &mut passed).await,
+            Ok(Mode::Database | Mode::ControlPlane) => {
+                self.one_by_one(candidates, file, now, tell, &mut passed).await
+            }
+            Err(obstacle) => {
+                let names = names_of(&candidates, &file);
+                let told = names.iter().map(|name| self.ledger.obstructed(name, &obstacle, now));
+                passed.conclusions.extend(told);
+                obstacle.failure()
+            }
+        };
+        self.look_elsewhere(trouble.as_ref()).await;
+        passed
+    }
+
+    async fn look_at_files(&mut self, woken: Vec<Woken>, now: Timestamp) -> Found {
         // Each has to know what the others ask for.
         for woken in &woken {
             self.ledger.expect(&woken.binding, now);
         }
         // Not between a swap and its write: a mount that shows swaps is none to warn of.
         let mounts = woken.iter().any(|woken| woken.even_if_unchanged).then(Mounts::here);
-        let mut conclusions = Vec::new();
-        let mut candidates = Vec::new();
+        let mut found = Found::default();
+        let mut looked = BTreeSet::new();
         for woken in woken {
             // Reading and parsing thousands of files takes seconds: probes get their turn.
             yield_now().await;
+            let (name, kind) = (woken.binding.name.clone(), woken.binding.kind());
             match self.ledger.look_at_files(woken, mounts.as_ref(), now) {
-                Looked::Unchanged => {}
-                Looked::Concluded(conclusion) => conclusions.push(*conclusion),
-                Looked::Servable(candidate) => candidates.push(*candidate),
-            }
-        }
-        if candidates.is_empty() {
-            return Passed { conclusions, disturbed: Vec::new() };
-        }
-        let mut written = BTreeSet::new();
-        let trouble;
-        match self.meet(ask_kong).await {
-            Ok(()) => {
-                let mut planned = self.plan(candidates, now).await;
-                // If one was answered, Kong answers.
-                let unread = planned.iter().map(Planned::unread);
-                trouble = unread.reduce(|first, next| next.and(first)).flatten().cloned();
-                while !planned.is_empty() {
-                    let rest = planned.split_off(planned.len().min(TOLD_TOGETHER));
-                    let before = conclusions.len();
-                    for (planned, outcome) in self.apply(planned, now).await {
-                        if let Outcome::Written(held) = &outcome {
-                            written.extend(held.ids());
-                        }
-                        conclusions.push(self.conclude(planned, outcome, now));
+                Looked::Unchanged => continue,
+                Looked::Concluded(conclusion) => {
+                    if kind == Kind::Declarative {
+                        found.file = FromFile::Invalid;
                     }
-                    tell(&conclusions[before..]);
-                    planned = rest;
+                    found.passed.conclusions.push(*conclusion);
                 }
+                Looked::Servable(candidate) => found.candidates.push(*candidate),
+                Looked::Readable(readable) => found.readables.push(*readable),
+                Looked::Configuration(base) => found.file = FromFile::Read(base),
             }
-            Err(obstacle) => {
-                let names = candidates.iter().map(|candidate| &candidate.binding.name);
-                conclusions.extend(names.map(|name| self.ledger.obstructed(name, &obstacle, now)));
-                trouble = obstacle.failure();
-            }
+            looked.insert(name);
         }
-        self.look_elsewhere(trouble.as_ref()).await;
-        Passed { conclusions, disturbed: self.ledger.disturbed_by(&written) }
+        found.is_all = self.ledger.are_all_for_kong(&looked);
+        if self.ledger.has_file && matches!(found.file, FromFile::None) {
+            found.file = FromFile::Unread;
+        }
+        found
+    }
+
+    /// Tells nginx of files that it reads itself.
+    async fn reload(
+        &mut self,
+        readables: Vec<Readable>,
+        is_alone: bool,
+        ask: Ask,
+        now: Timestamp,
+        passed: &mut Passed,
+    ) {
+        let wants_port = readables.iter().any(Readable::is_at_proxy_port) && self.lacks_port();
+        let asked_before = std::mem::replace(&mut self.asked_for_port, true);
+        if wants_port && !asked_before {
+            let _ = self.meet(ask.kong).await;
+        }
+        let conclusions = self.ledger.reload(readables, self.master(), now);
+        passed.conclusions.extend(conclusions);
+        // It was started anew, and tells its master when it is asked.
+        let is_master_lost = self.ledger.reloads.is_master_lost;
+        if let (true, Some(kong)) = (is_master_lost, &mut self.kong) {
+            kong.doubt_node();
+        }
+        // A Kong that did not answer once keeps no signal waiting.
+        if is_alone && (is_master_lost || wants_port && asked_before) {
+            let _ = self.meet(ask.kong).await;
+        }
+        // It may have read an older configuration from its own file, too.
+        passed.wants_all |= self.ledger.reloads.just_reloaded() && self.watches_hash();
+    }
+
+    /// Whether Kong may forget what it was sent, and is to be asked for it.
+    #[must_use]
+    pub fn watches_hash(&self) -> bool {
+        let node = self.kong.as_ref().and_then(Kong::node);
+        node.is_some_and(|node| node.mode == Mode::Dbless)
     }
 
     /// What is wrong around the bindings, in plain words with the mend.
@@ -217,7 +297,9 @@ impl<W: Wire> Reconciler<W> {
     pub fn findings(&self) -> BTreeSet<String> {
         let elsewhere = self.kong.as_ref().and_then(Kong::elsewhere);
         let elsewhere = elsewhere.map(ToString::to_string);
-        elsewhere.into_iter().chain(self.ledger.proof.findings.iter().cloned()).collect()
+        let reload = self.ledger.reloads.finding.clone();
+        let proof = self.ledger.proof.findings.iter().cloned();
+        elsewhere.into_iter().chain(reload).chain(proof).collect()
     }
 
     /// There is no such binding any more.
@@ -225,10 +307,22 @@ impl<W: Wire> Reconciler<W> {
         self.ledger.forget(binding);
     }
 
+    /// Whether Kong has not told its proxy port yet.
+    fn lacks_port(&self) -> bool {
+        let proof = &self.ledger.proof;
+        self.kong.is_some() && proof.port().is_none() && proof.why_not().is_none()
+    }
+
+    /// The process that Kong calls its master, where that is in our pod.
+    fn master(&self) -> Option<u32> {
+        let is_here = self.admin_url.as_ref().is_some_and(AdminUrl::is_loopback);
+        self.kong.as_ref()?.node()?.master.filter(|_| is_here)
+    }
+
     /// Takes credentials that changed, and finds out what kind of Kong this is.
-    async fn meet(&mut self, ask_kong: bool) -> Result<(), Obstacle> {
+    async fn meet(&mut self, ask_kong: bool) -> Result<Mode, Obstacle> {
         let Some(kong) = self.kong.as_mut() else {
-            return Err(Obstacle::Unsupported(Reason::NoAdminApi));
+            return Err(Obstacle::NoAdminApi);
         };
         if !ask_kong {
             return Err(Obstacle::Failure(Failure::NotSent));
@@ -245,12 +339,10 @@ impl<W: Wire> Reconciler<W> {
             Err(_) => {}
         }
         match kong.meet().await {
-            Ok(node) if node.mode == Mode::Dbless => Err(Obstacle::Unsupported(Reason::Dbless)),
             Ok(node) => {
-                if let Some(url) = &self.admin_url {
-                    self.ledger.proof.settle(&self.proxy, url, node);
-                }
-                Ok(())
+                self.ledger.proof.settle(&self.proxy, self.admin_url.as_ref(), node);
+                self.ledger.is_shared = node.mode != Mode::Dbless;
+                Ok(node.mode)
             }
             Err(failure) => Err(Obstacle::Failure(failure)),
         }
@@ -285,69 +377,6 @@ impl<W: Wire> Reconciler<W> {
         }
     }
 
-    /// Looks at Kong, one by one or by pages, and decides in the order of names. Reads only.
-    async fn plan(&mut self, candidates: Vec<Candidate>, now: Timestamp) -> Vec<Planned> {
-        let Some(kong) = &self.kong else { return Vec::new() };
-        let is_fresh = candidates.len() < MANY;
-        let looks: Vec<Result<Arc<Snapshot>, Failure>> = if is_fresh {
-            let looks: Vec<_> =
-                candidates.iter().map(|candidate| kong.look(&candidate.query)).collect();
-            stream::iter(looks).buffered(MANY).map(|look| look.map(Arc::new)).collect().await
-        } else {
-            vec![kong.look_at_all().await; candidates.len()]
-        };
-        let mut planned = Vec::new();
-        for (candidate, look) in candidates.into_iter().zip(looks) {
-            let one = self.ledger.plan(candidate, look, is_fresh, now);
-            self.ledger.claim_object(&one);
-            planned.push(one);
-        }
-        planned
-    }
-
-    /// Writes what is planned to be written.
-    async fn apply(&self, planned: Vec<Planned>, now: Timestamp) -> Vec<(Planned, Outcome)> {
-        let writes: Vec<_> =
-            planned.into_iter().map(|planned| self.apply_one(planned, now)).collect();
-        stream::iter(writes).buffered(MANY).collect().await
-    }
-
-    async fn apply_one(&self, mut planned: Planned, now: Timestamp) -> (Planned, Outcome) {
-        for _ in 0..=CONFLICTS {
-            let (Plan::Decided(decided), Some(kong)) = (&planned.plan, &self.kong) else {
-                return (planned, Outcome::Unwritten);
-            };
-            if !decided.decision.writes() {
-                let outcome = announce(kong, &decided.desired, &planned.announce).await;
-                return (planned, outcome);
-            }
-            if self.dry_run {
-                return (planned, Outcome::DryRun);
-            }
-            // What is replaced is merged from a look just before; what is not there need only be
-            // absent still.
-            let desired = &decided.desired;
-            let is_fresh = planned.is_fresh
-                || (planned.held.is_none() && matches!(kong.is_absent(desired).await, Ok(true)));
-            if is_fresh {
-                match kong.write(desired).await {
-                    Ok(held) => return (planned, Outcome::Written(Box::new(held))),
-                    Err(Failure::Conflict { .. }) => {}
-                    Err(failure) => return (planned, Outcome::Failed(failure)),
-                }
-            }
-            match kong.look(&planned.candidate.query).await {
-                Ok(snapshot) => {
-                    let look = Ok(Arc::new(snapshot));
-                    planned = self.ledger.plan(planned.candidate, look, true, now);
-                }
-                Err(failure) => return (planned, Outcome::Unsent(failure)),
-            }
-        }
-        let message = Quoted::new("each time that it was looked at again");
-        (planned, Outcome::Failed(Failure::Conflict { message }))
-    }
-
     fn conclude(&mut self, planned: Planned, outcome: Outcome, now: Timestamp) -> Conclusion {
         let failure = match (&outcome, &planned.plan) {
             (Outcome::Failed(failure) | Outcome::Unsent(failure), _)
@@ -361,51 +390,26 @@ impl<W: Wire> Reconciler<W> {
     }
 }
 
-/// Tells the nodes of Kong again what it holds, if that is asked for.
-async fn announce<W: Wire>(kong: &Kong<W>, desired: &Desired, names: &BTreeSet<Sni>) -> Outcome {
-    let Desired::Certificate(desired, _) = desired;
-    if names.is_empty() {
-        return Outcome::Unwritten;
-    }
-    let announced = async {
-        if !kong.is_database_reachable().await? {
-            return Ok(Outcome::NoDatabase);
-        }
-        kong.announce(desired.id, names).await.map(|()| Outcome::Announced)
-    };
-    announced.await.unwrap_or_else(|failure| match failure {
-        Failure::NotSent => Outcome::Unsent(failure),
-        failure => Outcome::NotAnnounced(failure),
-    })
-}
-
 /// Why no candidate of a pass can be brought to Kong.
 enum Obstacle {
     Failure(Failure),
-    Unsupported(Reason),
+    NoAdminApi,
 }
 
 impl Obstacle {
     fn failure(self) -> Option<Failure> {
         match self {
             Self::Failure(failure) => Some(failure),
-            Self::Unsupported(_) => None,
+            Self::NoAdminApi => None,
         }
     }
 
     fn verdict(&self) -> Verdict {
         match self {
             Self::Failure(failure) => Verdict::of_failure(failure),
-            Self::Unsupported(reason) => {
-                let message = match reason {
-                    Reason::NoAdminApi => {
-                        "no Admin API is configured; set ADMIN__URL to this kong's, or remove the sidecar"
-                    }
-                    _ => {
-                        "this kong has no database (DB-less), and this version cannot feed it; put the certificate into its declarative configuration, or give it a database"
-                    }
-                };
-                Verdict::new(State::Unsupported, *reason, message)
+            Self::NoAdminApi => {
+                let message = "no Admin API is configured; set ADMIN__URL to this kong's, or leave only RELOAD__FILES";
+                Verdict::new(State::Unsupported, Reason::NoAdminApi, message)
             }
         }
     }

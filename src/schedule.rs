@@ -1,6 +1,6 @@
 //! When each binding is looked at next, and when Kong is asked again. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -28,6 +28,8 @@ pub enum Trigger {
     Timer,
     /// Handshakes show something else than what Kong holds.
     Proof,
+    /// A Kong without a database runs another configuration, or takes all of it at once.
+    Configuration,
     /// Kong did not answer before.
     Retry,
     /// The time to compare all with Kong.
@@ -44,6 +46,7 @@ impl Trigger {
             Self::Poll => "poll",
             Self::Timer => "timer",
             Self::Proof => "proof",
+            Self::Configuration => "configuration",
             Self::Retry => "retry",
             Self::Resync => "resync",
         }
@@ -65,6 +68,8 @@ pub struct Schedule {
     timed: BTreeMap<BindingName, (Instant, Trigger)>,
     proofs: BTreeMap<BindingName, Instant>,
     attempts: BTreeMap<BindingName, u32>,
+    /// Those that do not need Kong's Admin API.
+    independent: BTreeSet<BindingName>,
     breaker: Breaker,
 }
 
@@ -117,16 +122,13 @@ impl Schedule {
     /// Takes all looks that are due at `now`. While Kong gets a rest, only those at files.
     pub fn take_due(&mut self, now: Instant) -> Due {
         let ask_kong = self.breaker.open_until.is_none_or(|until| until <= now);
-        let mut looks = take(&mut self.files, now);
+        let mut looks = take(&mut self.files, now, |_| true);
         for name in looks.keys() {
             self.first_events.remove(name);
         }
-        if ask_kong {
-            for (name, trigger) in take(&mut self.timed, now) {
-                // What ignores the files is the wider look.
-                looks.insert(name, trigger);
-            }
-        }
+        let timed = take(&mut self.timed, now, |name| ask_kong || self.independent.contains(name));
+        // What ignores the files is the wider look.
+        looks.extend(timed);
         let is_due = |_: &BindingName, at: &mut Instant| *at <= now;
         let proofs = self.proofs.extract_if(.., is_due).map(|(name, _)| name).collect();
         Due { looks, ask_kong, proofs }
@@ -135,8 +137,10 @@ impl Schedule {
     /// When the next look is due.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
-        let timed = self.timed.values().map(|(at, _)| *at).min();
-        let timed = timed.map(|at| self.breaker.open_until.map_or(at, |until| at.max(until)));
+        let timed = self.timed.iter().map(|(name, (at, _))| match self.breaker.open_until {
+            Some(until) if !self.independent.contains(name) => until.max(*at),
+            _ => *at,
+        });
         let proofs = self.proofs.values().copied().min();
         self.files.values().map(|(at, _)| *at).chain(timed).chain(proofs).min()
     }
@@ -170,7 +174,7 @@ impl Schedule {
         let attempts = self.attempts.entry(binding.clone()).or_default();
         *attempts = attempts.saturating_add(1);
         let at = match self.breaker.open_until {
-            Some(until) if until > now => until,
+            Some(until) if until > now && !self.independent.contains(binding) => until,
             _ => now + backoff(*attempts, jitter).max(wish.unwrap_or_default()),
         };
         self.at(binding, at, Trigger::Retry);
@@ -188,6 +192,12 @@ impl Schedule {
         self.timed.remove(binding);
         self.proofs.remove(binding);
         self.attempts.remove(binding);
+        self.independent.remove(binding);
+    }
+
+    /// `binding` does not need Kong's Admin API: its rests are no rests of this one.
+    pub fn be_independent(&mut self, binding: &BindingName) {
+        self.independent.insert(binding.clone());
     }
 
     /// `binding` did not fail: its next failure is its first.
@@ -199,13 +209,10 @@ impl Schedule {
 fn take(
     looks: &mut BTreeMap<BindingName, (Instant, Trigger)>,
     now: Instant,
+    may: impl Fn(&BindingName) -> bool,
 ) -> BTreeMap<BindingName, Trigger> {
-    let due: Vec<_> =
-        looks.iter().filter(|(_, (at, _))| *at <= now).map(|(name, _)| name.clone()).collect();
-    due.into_iter()
-        .filter_map(|name| looks.remove_entry(&name))
-        .map(|(name, (_, trigger))| (name, trigger))
-        .collect()
+    let due = looks.extract_if(.., |name, (at, _)| *at <= now && may(name));
+    due.map(|(name, (_, trigger))| (name, trigger)).collect()
 }
 
 /// 0.2 s, doubled each time up to 30 s; `jitter` from 0 to 1 takes away up to half.
@@ -284,6 +291,23 @@ mod tests {
         let due = schedule.take_due(start + s(3));
         assert_eq!(looks(&due), [("a", Trigger::Retry)]);
         assert!(due.ask_kong);
+    }
+
+    #[test]
+    fn what_does_not_need_kong_is_looked_at_while_it_rests() {
+        let start = Instant::now();
+        let mut schedule = Schedule::default();
+        schedule.be_independent(&name("a"));
+        schedule.pass_ended(false, start, Some(s(60)), 0.0);
+        schedule.at(&name("a"), start + s(1), Trigger::Timer);
+        schedule.at(&name("b"), start + s(1), Trigger::Timer);
+        assert_eq!(schedule.next(), Some(start + s(1)));
+        assert_eq!(looks(&schedule.take_due(start + s(1))), [("a", Trigger::Timer)]);
+        schedule.retry(&name("a"), start + s(1), None, 0.0);
+        assert_eq!(schedule.next(), Some(start + s(1) + FIRST_BACKOFF));
+        schedule.forget(&name("a"));
+        schedule.at(&name("a"), start + s(2), Trigger::Timer);
+        assert_eq!(schedule.next(), Some(start + s(60)));
     }
 
     #[test]

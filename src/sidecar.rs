@@ -24,6 +24,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::kong::{Gate, Kong, Wire};
 use crate::metrics::Metrics;
 use crate::names::BindingName;
+use crate::nginx::Reload;
 use crate::proof::Handshake;
 use crate::reconcile::{Conclusion, Reconciler};
 use crate::schedule::Schedule;
@@ -43,6 +44,8 @@ pub struct Parts<W, H> {
     pub kong: Option<Kong<W>>,
     /// Handshakes with Kong's proxy port.
     pub handshake: H,
+    /// The nginx that Kong runs in.
+    pub nginx: Box<dyn Reload>,
     /// Kernel watches.
     pub watch: Watch,
     /// What they, or a test, wake us with.
@@ -81,9 +84,9 @@ pub async fn run<W: Wire, H: Handshake>(
     parts: Parts<W, H>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let Parts { kong, handshake, watch, mut wakes, clock, metrics, status, forced, mut pings } =
-        parts;
-    let mut reconciler = Reconciler::new(settings, kong, metrics.clone(), forced);
+    let Parts { kong, handshake, nginx, watch, mut wakes, .. } = parts;
+    let Parts { clock, metrics, status, forced, mut pings, .. } = parts;
+    let mut reconciler = Reconciler::new(settings, kong, metrics.clone(), forced, nginx);
     let gate = reconciler.gate();
     let mut sidecar = Sidecar::new(settings, watch, clock, metrics, status);
     let mut shutdown = std::pin::pin!(shutdown);
@@ -107,7 +110,8 @@ pub async fn run<W: Wire, H: Handshake>(
         let due = sidecar.schedule.take_due(Instant::now());
         let errands = sidecar.errands(&reconciler, &due);
         proofs.extend(errands.into_iter().map(|errand| errand.run(&handshake)));
-        if due.looks.is_empty() {
+        let ask = sidecar.ask(&reconciler, &due);
+        if due.looks.is_empty() && !ask.hash {
             tokio::select! {
                 Some(evidence) = proofs.next() => sidecar.proved(&mut reconciler, evidence),
                 Some(wake) = wakes.next() => sidecar.heard([wake]),
@@ -117,13 +121,13 @@ pub async fn run<W: Wire, H: Handshake>(
             }
             continue;
         }
-        let (woken, ask_kong) = sidecar.woken_by(due);
+        let woken = sidecar.woken_by(due);
         let mut heard = Vec::new();
         let passed = {
             let now = sidecar.clock.now();
             let status = sidecar.status.clone();
             let tell = move |conclusions: &[Conclusion]| tell_meanwhile(&status, conclusions);
-            let mut pass = std::pin::pin!(reconciler.pass(woken, now, ask_kong, tell));
+            let mut pass = std::pin::pin!(reconciler.pass(woken, now, ask, tell));
             loop {
                 tokio::select! {
                     passed = &mut pass => break passed,
@@ -134,7 +138,7 @@ pub async fn run<W: Wire, H: Handshake>(
             }
         };
         let around = Around { kong: reconciler.kong_status(), findings: reconciler.findings() };
-        sidecar.concluded(&passed, ask_kong, around);
+        sidecar.concluded(&passed, ask, around);
         for evidence in heard {
             sidecar.proved(&mut reconciler, evidence);
         }
@@ -162,6 +166,8 @@ struct Sidecar<'a> {
     status: watch::Sender<Arc<Status>>,
     next_poll: Instant,
     next_resync: Instant,
+    /// When a Kong without a database is asked what it runs.
+    next_hash: Option<Instant>,
     looks_without_name: bool,
     ready_by: Option<Instant>,
 }
@@ -177,7 +183,7 @@ impl<'a> Sidecar<'a> {
         let started = Instant::now();
         Self {
             settings,
-            bindings: Bindings::new(&settings.certs_dir, &settings.certificates),
+            bindings: Bindings::of(settings),
             watch,
             points: Points::default(),
             schedule: Schedule::default(),
@@ -186,6 +192,7 @@ impl<'a> Sidecar<'a> {
             status,
             next_poll: started + settings.poll_interval,
             next_resync: started + resync_in(settings.resync_interval),
+            next_hash: None,
             looks_without_name: false,
             ready_by: (!settings.ready.strict).then(|| started + settings.ready.timeout),
         }

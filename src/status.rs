@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use crate::binding::Kind;
+use crate::binding::{Kind, Unfit};
 use crate::bundle::{self, Facts, ServedChain};
 use crate::clock::Timestamp;
 use crate::names::BindingName;
@@ -84,7 +84,7 @@ pub struct BindingStatus {
 }
 
 impl BindingStatus {
-    /// A certificate of which nothing is known yet.
+    /// One of which nothing is known yet: a certificate, until its kind is told.
     #[must_use]
     pub const fn starting(now: Timestamp) -> Self {
         Self {
@@ -107,7 +107,9 @@ impl BindingStatus {
     /// Whether waiting changes nothing more.
     #[must_use]
     pub fn is_concluded(&self) -> bool {
-        self.state.is_concluded() || self.reason == Some(Reason::DryRun)
+        let lasts =
+            matches!(self.reason, Some(Reason::DryRun | Reason::NoReload { may_pass: false, .. }));
+        self.state.is_concluded() || lasts
     }
 
     /// Whether there is nothing left to do.
@@ -124,14 +126,18 @@ impl BindingStatus {
 }
 
 /// An object in Kong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ObjectStatus {
     /// Its id.
     pub id: Uuid,
     /// Whether someone else made it.
     pub adopted: bool,
-    /// Its SNIs.
+    /// The SNIs of a certificate.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub snis: BTreeSet<String>,
+    /// Whose a CA certificate is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
 }
 
 /// A bundle without its keys.
@@ -275,18 +281,32 @@ pub enum Reason {
     Conflict,
     /// `pending`: Kong holds it, and no handshake has shown it yet.
     Proving,
+    /// `pending`: nginx was told to reload, and has not done so yet.
+    Reloading,
+    /// `pending`: nginx was told not long ago (`RELOAD__MIN_INTERVAL`).
+    ReloadInterval,
+    /// `pending`: this Kong has no configuration yet, and would call itself ready with ours alone.
+    EmptyConfiguration,
+    /// `pending`: Kong did not answer in time, and may go on with what it was sent.
+    Applying,
     /// `not_yet_valid`: the certificate begins later.
     NotBefore,
     /// `invalid`: the files cannot be read.
     File(volume::Reason),
     /// `invalid`: the files cannot be served.
     Bundle(bundle::Reason),
+    /// `invalid`: the file is no declarative configuration.
+    Configuration,
     /// `held`: see [`crate::decide::Wait`].
     Held(&'static str),
     /// `refused`: see [`crate::desired::Refusal`].
     Refusal(&'static str),
+    /// `held`: nginx would not reload for the broken files of another binding.
+    BrokenBeside,
     /// `refused`: Kong's word.
     ByKong,
+    /// `refused`: nginx was told to reload, and went on with what it had.
+    NotReloaded,
     /// `refused`: another writer keeps undoing ours.
     Contested,
     /// `unauthorized`: Kong's word.
@@ -307,10 +327,19 @@ pub enum Reason {
     DefaultCertificate,
     /// `not_served`: handshakes show none; see [`crate::proof::Unseen`].
     Unseen(&'static str),
+    /// `unauthorized` or `unreachable`: nginx cannot be told; see [`crate::nginx::NoReload`].
+    NoReload {
+        /// The word for it.
+        word: &'static str,
+        /// Whether it goes without anyone who mends it.
+        may_pass: bool,
+    },
     /// `unsupported`: no Admin API is configured.
     NoAdminApi,
-    /// `unsupported`: this version does not feed a DB-less Kong.
-    Dbless,
+    /// `unsupported`: this Kong has a database, and takes no configuration as a whole.
+    HasDatabase,
+    /// `unsupported`: this is no Kong Enterprise.
+    NoLicenses,
 }
 
 impl Reason {
@@ -326,7 +355,17 @@ impl Reason {
             Self::NotBefore => "not_before",
             Self::File(reason) => reason.as_str(),
             Self::Bundle(reason) => reason.as_str(),
-            Self::Held(reason) | Self::Refusal(reason) | Self::Unseen(reason) => reason,
+            Self::Configuration => "not_a_configuration",
+            Self::Held(reason)
+            | Self::Refusal(reason)
+            | Self::Unseen(reason)
+            | Self::NoReload { word: reason, .. } => reason,
+            Self::Reloading => "reloading",
+            Self::ReloadInterval => "reload_interval",
+            Self::EmptyConfiguration => "empty_configuration",
+            Self::Applying => "applying",
+            Self::BrokenBeside => "broken_beside",
+            Self::NotReloaded => "not_reloaded",
             Self::ByKong => "by_kong",
             Self::Contested => "contested",
             Self::Credentials => "credentials",
@@ -338,7 +377,17 @@ impl Reason {
             Self::OtherCertificate => "other_certificate",
             Self::DefaultCertificate => "default_certificate",
             Self::NoAdminApi => "no_admin_api",
-            Self::Dbless => "dbless",
+            Self::HasDatabase => "has_database",
+            Self::NoLicenses => "no_licenses",
+        }
+    }
+}
+
+impl From<&Unfit> for Reason {
+    fn from(unfit: &Unfit) -> Self {
+        match unfit {
+            Unfit::Bundle(invalid) => Self::Bundle(invalid.reason()),
+            Unfit::Configuration { .. } => Self::Configuration,
         }
     }
 }

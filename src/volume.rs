@@ -15,6 +15,7 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -35,6 +36,7 @@ const READS: usize = 5;
 pub struct Source {
     files: Vec<PathBuf>,
     above: Vec<PathBuf>,
+    limit: u64,
 }
 
 impl Source {
@@ -42,7 +44,14 @@ impl Source {
     /// `..data` is that file's volume root.
     #[must_use]
     pub fn new(files: Vec<PathBuf>, above: Vec<PathBuf>) -> Self {
-        Self { files, above }
+        Self { files, above, limit: LARGEST_FILE }
+    }
+
+    /// Takes files of up to `limit` bytes, in place of [`LARGEST_FILE`].
+    #[must_use]
+    pub fn up_to(mut self, limit: u64) -> Self {
+        self.limit = limit;
+        self
     }
 
     /// Reads all files of one generation.
@@ -73,8 +82,8 @@ impl Source {
             .iter()
             .map(|path| {
                 let bytes = match self.root_of(path)? {
-                    Some(root) => read_within(path, &root)?,
-                    None => read_regular(path, path)?,
+                    Some(root) => read_within(path, &root, self.limit)?,
+                    None => read_regular(path, path, self.limit)?,
                 };
                 Ok(Content { path: path.clone(), bytes })
             })
@@ -93,6 +102,21 @@ impl Source {
                 })
                 .collect(),
         )
+    }
+
+    /// When the last of them was written or put there, if the file system tells.
+    #[must_use]
+    pub fn modified(&self) -> Option<SystemTime> {
+        let modified = |path: &PathBuf| {
+            let metadata = fs::metadata(path).ok()?;
+            // Copies may keep the time of the original; that of the change is the kernel's.
+            let changed = Duration::new(
+                u64::try_from(metadata.ctime()).ok()?,
+                u32::try_from(metadata.ctime_nsec()).ok()?,
+            );
+            Some(metadata.modified().ok()?.max(SystemTime::UNIX_EPOCH + changed))
+        };
+        self.files.iter().filter_map(modified).max()
     }
 
     /// Whether every file lies in a volume that is swapped as a whole, so that what is seen is
@@ -230,7 +254,7 @@ fn starts_with_dots(name: &OsStr) -> bool {
 }
 
 /// Reads `path` beneath the generation that `root` points to now.
-fn read_within(path: &Path, root: &Root) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
+fn read_within(path: &Path, root: &Root, limit: u64) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
     let generation = fs::canonicalize(root.path.join(&root.target))
         .map_err(|error| Unreadable::of(path, error))?;
     let named = path.strip_prefix(&root.path).unwrap_or(path);
@@ -239,36 +263,34 @@ fn read_within(path: &Path, root: &Root) -> Result<Zeroizing<Vec<u8>>, Unreadabl
     if !real.starts_with(&generation) {
         return Err(Unreadable::LeavesVolume { path: path.to_path_buf() });
     }
-    read_regular(path, &real)
+    read_regular(path, &real, limit)
 }
 
 /// Reads `real`; errors name it `path`.
-fn read_regular(path: &Path, real: &Path) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
+fn read_regular(path: &Path, real: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
     let metadata = fs::metadata(real).map_err(|error| Unreadable::of(path, error))?;
-    demand_regular(path, &metadata)?;
+    demand_regular(path, &metadata, limit)?;
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     let file = rustix::fs::open(real, flags, Mode::empty())
         .map(File::from)
         .map_err(|errno| Unreadable::of(path, errno.into()))?;
     let metadata = file.metadata().map_err(|error| Unreadable::of(path, error))?;
-    demand_regular(path, &metadata)?;
+    demand_regular(path, &metadata, limit)?;
     // One allocation that never moves: a buffer that grows leaves copies of a key behind.
-    let expected = usize::try_from(metadata.size().min(LARGEST_FILE)).unwrap_or(0) + 1;
+    let expected = usize::try_from(metadata.size().min(limit)).unwrap_or(0) + 1;
     let mut bytes = Zeroizing::new(Vec::with_capacity(expected));
-    file.take(LARGEST_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| Unreadable::of(path, error))?;
-    if bytes.len() as u64 > LARGEST_FILE {
-        return Err(Unreadable::TooLarge { path: path.to_path_buf() });
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(|error| Unreadable::of(path, error))?;
+    if bytes.len() as u64 > limit {
+        return Err(Unreadable::TooLarge { path: path.to_path_buf(), limit });
     }
     Ok(bytes)
 }
 
-fn demand_regular(path: &Path, metadata: &Metadata) -> Result<(), Unreadable> {
+fn demand_regular(path: &Path, metadata: &Metadata, limit: u64) -> Result<(), Unreadable> {
     let kind = metadata.file_type();
     if kind.is_file() {
-        return if metadata.size() > LARGEST_FILE {
-            Err(Unreadable::TooLarge { path: path.to_path_buf() })
+        return if metadata.size() > limit {
+            Err(Unreadable::TooLarge { path: path.to_path_buf(), limit })
         } else {
             Ok(())
         };
@@ -312,11 +334,13 @@ pub enum Unreadable {
         /// What it is.
         found: &'static str,
     },
-    /// More than 1 MiB.
-    #[error("{path} is larger than 1 MiB; mount the certificate or key alone", path = path.display())]
+    /// Larger than such a file is.
+    #[error("{path} is larger than {} MiB; mount what belongs there alone", limit / (1024 * 1024), path = path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
+        /// In bytes.
+        limit: u64,
     },
     /// Symbolic links that lead in a circle.
     #[error("{path} is a loop of symbolic links; mount a file there", path = path.display())]
@@ -415,7 +439,7 @@ pub enum Reason {
     Denied,
     /// A directory, FIFO, socket or device.
     NotAFile,
-    /// More than 1 MiB.
+    /// Larger than such a file is.
     TooLarge,
     /// A link that may not be followed.
     Link,

@@ -506,6 +506,20 @@ async fn configured_headers_are_sent() {
 }
 
 #[tokio::test]
+async fn in_a_workspace_every_object_is_called_beneath_its_name() {
+    let site = Site::new().await;
+    site.kong.model().workspace("team-a");
+    let ca = site.admin_ca_file();
+    let settings = [("ADMIN__CA_FILE", ca.as_str()), ("ADMIN__WORKSPACE", "team-a")];
+    let sidecar = site.sidecar(&settings).await;
+    sidecar.until_state("web", "in_sync").await;
+    let paths: Vec<_> = site.kong.model().requests().iter().map(|seen| seen.path.clone()).collect();
+    let is_of_node = |path: &str| ["/", "/status"].contains(&path);
+    assert!(paths.iter().all(|path| is_of_node(path) || path.starts_with("/team-a/")), "{paths:?}");
+    assert!(paths.iter().any(|path| path.starts_with("/team-a/certificates/")), "{paths:?}");
+}
+
+#[tokio::test]
 async fn a_workspace_that_kong_does_not_have_is_told() {
     let site = Site::new().await;
     let ca = site.admin_ca_file();

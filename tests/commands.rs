@@ -270,7 +270,7 @@ async fn force_needs_names_that_there_are() {
     }
     let said = pod.run(&["sync", "--force", "web", "--force", "wbe"]).await;
     assert_eq!((said.code, said.out.as_str(), pod.writes()), (2, "", 0));
-    assert!(said.err.contains("no certificate wbe; there are api, web"), "{said:?}");
+    assert!(said.err.contains("no binding wbe; there are api, web"), "{said:?}");
     let said = pod.run(&["sync", "--force", "-x"]).await;
     assert_eq!(said.code, 2);
 }
@@ -471,10 +471,90 @@ async fn a_kong_that_cannot_be_fed_is_no_success() {
     pod.publish("web", &pod.pki.pair(&["a.test"]));
     pod.kong.model().dbless(true);
     for command in ["sync", "diff"] {
-        let said = pod.run(&[command]).await;
+        let said = pod.run(&[command, "--timeout", "2s"]).await;
         assert_eq!(said.code, 1, "{said:?}");
-        assert!(said.out.contains("dbless"), "{said:?}");
+        assert!(said.out.contains("empty_configuration"), "{said:?}");
     }
+}
+
+#[tokio::test]
+async fn a_kong_without_a_database_is_fed_as_any_other() {
+    let pod = Pod::new().await;
+    pod.publish("web", &pod.pki.pair(&["a.test"]));
+    pod.kong.model().dbless(true);
+    let config = json!({"_format_version": "3.0", "services": [{"name": "echo", "host": "a"}]});
+    pod.kong.model().answer(&Request::json("POST", "/config", &config));
+    let before = pod.kong.model().writes();
+    let said = pod.run(&["diff"]).await;
+    assert_eq!((said.code, pod.kong.model().writes()), (3, before), "{said:?}");
+    assert!(said.out.contains("web: it would be created"), "{said:?}");
+    let said = pod.run(&["sync"]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(pod.run(&["diff"]).await.code, 0);
+}
+
+/// The rest of a configuration, as a file.
+const REST: &str = "_format_version: '3.0'\nservices:\n- name: echo\n  host: 10.0.0.1\n";
+
+#[tokio::test]
+async fn a_configuration_from_a_file_is_loaded_by_sync_and_foretold_by_diff() {
+    let pod = Pod::new().await;
+    pod.kong.model().dbless(true);
+    let rest = file(&pod, "kong.yaml", REST);
+    let settings = [("DECLARATIVE__FILE", &*rest)];
+    let said = pod.run_with(&["diff"], &settings).await;
+    let would = "declarative_file: it would be loaded\n";
+    assert_eq!((said.code, said.out.as_str(), pod.writes()), (3, would, 0), "{said:?}");
+    let said = pod.run_with(&["sync"], &settings).await;
+    assert_eq!(
+        (said.code, &said.row("declarative_file")[1..3]),
+        (0, &["declarative", "in_sync"][..])
+    );
+    let writes = pod.writes();
+    let said = pod.run_with(&["diff"], &settings).await;
+    let in_sync = "declarative_file: in sync\n";
+    assert_eq!((said.code, said.out.as_str()), (0, in_sync), "{said:?}");
+    fs::write(&rest, REST.replace("10.0.0.1", "10.0.0.2")).unwrap();
+    let said = pod.run_with(&["diff"], &settings).await;
+    assert_eq!((said.code, said.out.as_str(), pod.writes()), (3, would, writes), "{said:?}");
+    fs::write(&rest, "_format_version: [").unwrap();
+    for command in ["diff", "sync"] {
+        let said = pod.run_with(&[command], &settings).await;
+        assert_eq!(said.code, 1, "{said:?}");
+        assert!(said.out.contains("not_a_configuration"), "{said:?}");
+        assert!(!said.out.contains("something"), "{said:?}");
+    }
+    assert_eq!(pod.writes(), writes);
+}
+
+#[tokio::test]
+async fn check_looks_at_files_that_nginx_reads_and_at_the_rest_of_a_configuration() {
+    let pod = Pod::new().await;
+    let home = tempfile::tempdir().unwrap();
+    write_pair(home.path(), &pod.pki.pair(&["status.test"]));
+    let rest = file(&pod, "kong.yaml", REST);
+    let settings = [
+        ("RELOAD__FILES__STATUS__DIR", home.path().to_str().unwrap()),
+        ("DECLARATIVE__FILE", &*rest),
+    ];
+    let said = pod.run_with(&["check"], &settings).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(said.row("status")[1..3], ["reload", "yes"]);
+    assert_eq!(said.row("declarative_file")[1..3], ["declarative", "yes"]);
+    fs::write(&rest, "_format_version: '3.0'\nservices: {\n").unwrap();
+    fs::write(home.path().join("tls.key"), pod.pki.pair(&["status.test"]).key_pem()).unwrap();
+    let said = pod.run_with(&["check"], &settings).await;
+    assert_eq!(said.code, 1, "{said:?}");
+    assert_eq!(said.row("status")[1..3], ["reload", "no"]);
+    assert_eq!(said.row("declarative_file")[1..3], ["declarative", "no"]);
+    for told in [
+        "\n    key_mismatch: ",
+        "\n    not_a_configuration: ",
+        "kong.yaml is no declarative configuration: 3:1: ",
+    ] {
+        assert!(said.out.contains(told), "{told}: {said:?}");
+    }
+    assert_eq!(pod.methods().len(), 0);
 }
 
 #[tokio::test]
@@ -570,6 +650,156 @@ async fn json_on_standard_output_is_pure_and_has_what_the_status_page_has() {
     let said = pod.run(&["sync", "-o", "json", "--timeout", "1200ms"]).await;
     assert!(said.err.contains("0/1 in place, 1 unreachable"), "{said:?}");
     assert_eq!(said.json()["bindings"]["web"]["state"], "unreachable");
+}
+
+// --- CA certificates and licences ----------------------------------------------------------------
+
+/// A licence that ends so many days from now.
+fn license(days: i64) -> String {
+    let end = time::OffsetDateTime::from_unix_timestamp(now() + days * DAY).unwrap().date();
+    let payload =
+        json!({"license_expiration_date": end.to_string(), "license_key": "K".repeat(30)});
+    json!({"license": {"payload": payload, "signature": "0123456789abcdef"}}).to_string()
+}
+
+/// Where a file with this content is.
+fn file(pod: &Pod, name: &str, content: &str) -> String {
+    let path = pod.certs.path().join(name);
+    fs::write(&path, content).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn tables_tell_the_kind_where_there_are_several_and_the_ids_of_ca_certificates() {
+    let pod = Pod::new().await;
+    pod.kong.model().enterprise(true);
+    pod.publish("web", &pod.pki.pair(&["a.test"]));
+    let (one, two) = (pod.pki.root().pem(), pod.pki.intermediate("Two").pem());
+    let cas = file(&pod, "cas.pem", &(one + &two));
+    let ee = file(&pod, "license.json", &license(30));
+    let settings = [("CA_CERTIFICATES__CAS__FILE", &*cas), ("LICENSES__EE__FILE", &ee)];
+
+    let planned = pod.run_with(&["diff"], &settings).await;
+    assert_eq!(planned.code, 3, "{planned:?}");
+    let heading = planned.out.lines().next().unwrap();
+    assert!(heading.starts_with("cas: 2 would be created: "), "{heading}");
+    assert!(heading.contains("(CN=Test Root)") && heading.contains("(CN=Two)"), "{heading}");
+
+    let said = pod.run_with(&["sync"], &settings).await;
+    assert_eq!((said.code, said.err.as_str()), (0, ""), "{said:?}");
+    assert!(said.out.starts_with("NAME  KIND            STATE"), "{said:?}");
+    assert_eq!(said.row("cas")[1..3], ["ca_certificate", "in_sync"]);
+    assert_eq!(said.row("cas")[5], "2 CA certificates");
+    assert_eq!(said.row("ee")[1..3], ["license", "in_sync"]);
+    assert!(said.row("ee")[3].contains(" days left)"), "{said:?}");
+    assert_eq!(said.row("web")[1..3], ["certificate", "in_sync"]);
+    let list = Request::new("GET", "/ca_certificates");
+    let held = pod.kong.model().elsewhere(|model| model.answer(&list)).value();
+    for object in held["data"].as_array().unwrap() {
+        let id = object["id"].as_str().unwrap();
+        assert!(heading.contains(id), "{id} was not foretold: {heading}");
+        assert!(said.out.contains(&format!("\n    {id}  CN=T")), "{id}: {said:?}");
+        let warned = said.out.lines().find(|line| line.contains("nothing in kong refers to 2 CA"));
+        assert!(warned.is_some_and(|line| line.contains(id)), "{said:?}");
+    }
+    let diff = pod.run_with(&["diff"], &settings).await;
+    assert_eq!(diff.code, 0, "{diff:?}");
+    let (_, of_cas) = diff.out.split_once("cas: in sync\n    file    2 CA certificates  ").unwrap();
+    let of_cas = of_cas.split("\n\n").next().unwrap();
+    assert!(of_cas.contains("\n    kong    same as file\n"), "{diff:?}");
+    assert!(!of_cas.contains("served"), "{diff:?}");
+    assert!(diff.out.contains("ee: in sync\n    file    licence  from "), "{diff:?}");
+    let json = pod.run_with(&["sync", "-o", "json"], &settings).await.json();
+    let objects = json["bindings"]["cas"]["objects"].as_array().unwrap().clone();
+    assert_eq!((objects.len(), &json["bindings"]["ee"]["kind"]), (2, &json!("license")));
+    assert_eq!(objects[0]["subject"].as_str().map(|subject| &subject[..4]), Some("CN=T"));
+}
+
+#[tokio::test]
+async fn force_replaces_a_newer_ca_certificate_in_place() {
+    let pod = Pod::new().await;
+    let begun = |name: &str, days: i64| {
+        let from = now() - days * DAY;
+        pod.pki.root().intermediate_with(name, KeyKind::P256, from, from + 900 * DAY).pem()
+    };
+    let (older, newer) = (begun("Older", 20), begun("Newer", 10));
+    let id = "11111111-1111-4111-8111-111111111111";
+    let path = file(&pod, "ca.pem", &older);
+    let settings = [("CA_CERTIFICATES__CA__FILE", &*path), ("CA_CERTIFICATES__CA__ID", id)];
+    let put = Request::json("PUT", &format!("/ca_certificates/{id}"), &json!({"cert": newer}));
+    assert_eq!(pod.kong.model().elsewhere(|model| model.answer(&put)).status, 200);
+    let said = pod.run_with(&["sync"], &settings).await;
+    assert_eq!((said.code, said.row("ca")[2]), (1, "held"), "{said:?}");
+    let said = pod.run_with(&["sync", "--force", "ca"], &settings).await;
+    assert_eq!((said.code, said.row("ca")[2]), (0, "in_sync"), "{said:?}");
+    assert!(said.out.contains(&format!("\n    {id}  CN=Older\n")), "{said:?}");
+    assert_eq!(pod.writes(), 1);
+}
+
+#[tokio::test]
+async fn a_licence_for_a_kong_that_has_none_is_no_success() {
+    let pod = Pod::new().await;
+    let ee = file(&pod, "license.json", &license(30));
+    for command in ["sync", "diff"] {
+        let said = pod.run_with(&[command], &[("LICENSES__EE__FILE", &ee)]).await;
+        assert_eq!(said.code, 1, "{said:?}");
+        assert!(said.out.contains("no_licenses") && said.out.contains("LICENSES"), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn check_without_arguments_looks_at_bindings_of_every_kind() {
+    let pod = Pod::new().await;
+    pod.publish("web", &pod.pki.pair(&["a.test"]));
+    let leaf = pod.pki.pair(&["b.test"]).leaf_pem();
+    let cas = file(&pod, "cas.pem", &(leaf.clone() + &pod.pki.root().pem()));
+    let none = file(&pod, "none.pem", &leaf);
+    let (ee, old) = (file(&pod, "ee.json", &license(30)), file(&pod, "old.json", &license(-9)));
+    let settings = [
+        ("CA_CERTIFICATES__CAS__FILE", &*cas),
+        ("CA_CERTIFICATES__NONE__FILE", &none),
+        ("LICENSES__EE__FILE", &ee),
+        ("LICENSES__OLD__FILE", &old),
+    ];
+    let said = pod.run_with(&["check"], &settings).await;
+    assert_eq!((said.code, said.err.as_str()), (1, ""), "{said:?}");
+    for (name, kind, servable) in [
+        ("cas", "ca_certificate", "yes"),
+        ("none", "ca_certificate", "no"),
+        ("ee", "license", "yes"),
+        ("old", "license", "no"),
+        ("web", "certificate", "yes"),
+    ] {
+        assert_eq!(said.row(name)[1..3], [kind, servable], "{said:?}");
+    }
+    assert_eq!(said.row("cas")[5], "1 CA certificate");
+    for told in [
+        "\n    warning: a certificate (CN=b.test) lacks the basic constraint CA:TRUE",
+        "\n    no_authority: ",
+        "\n    expired: the licence in ",
+        "put its successor into it",
+    ] {
+        assert!(said.out.contains(told), "{told}: {said:?}");
+    }
+    let json = pod.run_with(&["check", "-o", "json"], &settings).await.json();
+    assert_eq!((&json[0]["name"], &json[0]["kind"]), (&json!("cas"), &json!("ca_certificate")));
+    // A file is no directory, and which kind it is of stands in the settings.
+    let said = run(&["check", &cas], &[]).await;
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.err.contains("cas.pem is no directory") && said.err.contains("`check` alone"));
+    assert_eq!(pod.methods().len(), 0);
+}
+
+#[tokio::test]
+async fn a_directory_with_the_name_of_a_licence_is_a_mistake_in_the_settings() {
+    let pod = Pod::new().await;
+    pod.publish("ee", &pod.pki.pair(&["a.test"]));
+    let ee = file(&pod, "license.json", &license(30));
+    for command in ["sync", "diff", "check"] {
+        let said = pod.run_with(&[command], &[("LICENSES__EE__FILE", &ee)]).await;
+        assert_eq!((said.code, said.out.as_str()), (2, ""), "{said:?}");
+        assert!(said.err.contains("ee is the name of a license in the settings"), "{said:?}");
+    }
 }
 
 // --- check ---------------------------------------------------------------------------------------

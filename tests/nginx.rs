@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use kong_cert_reloader::nginx::{Nginx, NoReload, Reload as _, Reloading};
 use tempfile::TempDir;
-use testkit::{CertifiedPair, NginxProcess, Pki, SecretVolume, TlsClient};
+use testkit::{CertifiedPair, NginxProcess, Pki, SecretVolume, TlsClient, not_tested};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Nothing that is waited for takes longer on any machine.
@@ -192,9 +192,4 @@ async fn one_answer(stream: &mut (impl AsyncRead + Unpin)) -> String {
         text.push(stream.read_u8().await.unwrap());
     }
     String::from_utf8(text).unwrap()
-}
-
-/// Seen even where the output of tests is captured.
-fn not_tested(what: &str) {
-    let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("not tested: {what}\n"));
 }

@@ -568,7 +568,7 @@ async fn without_a_port_kongs_word_counts_and_the_reason_is_told() {
         (
             |settings| settings.admin.mode = kong_cert_reloader::settings::AdminMode::Database,
             |_| {},
-            "ADMIN__MODE=database",
+            "because of ADMIN__MODE",
         ),
     ];
     for (change, root, why) in cases {

@@ -2,16 +2,20 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kong_cert_reloader::binding::Kind;
 use kong_cert_reloader::bundle::Reason as Bundle;
 use kong_cert_reloader::clock::Timestamp;
 use kong_cert_reloader::decide::Wait;
 use kong_cert_reloader::desired::Refusal;
 use kong_cert_reloader::metrics::{Metrics, PushOutcome};
 use kong_cert_reloader::names::BindingName;
+use kong_cert_reloader::nginx::NoReload;
 use kong_cert_reloader::proof::Unseen;
 use kong_cert_reloader::quote::Quoted;
 use kong_cert_reloader::schedule::Trigger;
@@ -43,16 +47,31 @@ fn every_setting_that_the_readme_mentions_exists() {
     let last_words: BTreeSet<&str> =
         SETTINGS.iter().map(|setting| setting.name.rsplit("__").next().unwrap()).collect();
     let names: BTreeSet<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
+    let is_group = |word: &str| names.iter().any(|name| name.starts_with(&format!("{word}__")));
     let is_name = |word: &&str| {
         word.len() > 1 && word.chars().all(|letter| letter.is_ascii_uppercase() || letter == '_')
     };
-    // Methods, signals, and the variables of the example.
-    let others =
-        ["GET", "PUT", "PATCH", "HEAD", "DELETE", "SIGTERM", "KONG_ADMIN_URL", "KONG_PROXY_TLS"];
+    // Methods, signals, the variables of the example, and Kong's own.
+    let others = [
+        "GET",
+        "PUT",
+        "PATCH",
+        "HEAD",
+        "DELETE",
+        "SIGTERM",
+        "KONG_ADMIN_URL",
+        "KONG_PROXY_TLS",
+        "KONG_LICENSE_DATA",
+        "KONG_LICENSE_PATH",
+        "SIGHUP",
+    ];
     for word in code_words().filter(is_name).filter(|word| !others.contains(word)) {
         let word = word.trim_start_matches("CERT_RELOADER__").replace("MY_SITE_ORG", "<NAME>");
         assert!(
-            word.is_empty() || names.contains(&*word) || last_words.contains(&*word),
+            word.is_empty()
+                || names.contains(&*word)
+                || last_words.contains(&*word)
+                || is_group(&word),
             "{word} is no setting"
         );
     }
@@ -116,8 +135,30 @@ fn reasons(state: &str) -> Vec<Reason> {
         Refusal::Uncovered { id, names: Vec::new() },
         Refusal::OtherController { id, tag },
         Refusal::VaultReference { id },
+        Refusal::SeveralAuthorities { id, count: 2 },
+        Refusal::AuthorityElsewhere { id, other: id },
         Refusal::NotOurs { id },
         Refusal::AltKeyType { id },
+    ];
+    let (pid, path) = (0, PathBuf::new());
+    let no_reload = |problem: &NoReload| Reason::NoReload {
+        word: problem.as_str(),
+        may_pass: problem.may_pass(),
+    };
+    let denied = NoReload::Denied { pid, owner: 0, ours: 0 };
+    let absent = [
+        NoReload::NotRunning,
+        NoReload::Unshared,
+        NoReload::Hidden,
+        NoReload::NoProc,
+        NoReload::Several { pids: Vec::new() },
+        NoReload::NoPidFile { path: path.clone() },
+        NoReload::PidFileUnreadable { problem: String::new() },
+        NoReload::NotAPid { path: path.clone() },
+        NoReload::Stale { path, pid },
+        NoReload::Gone { pid },
+        NoReload::NoPidfd,
+        NoReload::System { pid, problem: rustix::io::Errno::NOMEM },
     ];
     match state {
         "pending" => vec![
@@ -126,19 +167,31 @@ fn reasons(state: &str) -> Vec<Reason> {
             Reason::DryRun,
             Reason::Conflict,
             Reason::Proving,
+            Reason::EmptyConfiguration,
+            Reason::Applying,
+            Reason::Reloading,
+            Reason::ReloadInterval,
         ],
         "not_yet_valid" => vec![Reason::NotBefore],
-        "held" => waits.iter().map(|wait| Reason::Held(wait.as_str())).collect(),
-        "invalid" => {
-            files.map(Reason::File).into_iter().chain(bundles.map(Reason::Bundle)).collect()
+        "held" => {
+            let waits = waits.iter().map(|wait| Reason::Held(wait.as_str()));
+            waits.chain([Reason::BrokenBeside]).collect()
         }
-        "refused" => [Reason::ByKong, Reason::Contested]
+        "invalid" => {
+            let bundles = bundles.map(Reason::Bundle).into_iter().chain([Reason::Configuration]);
+            files.map(Reason::File).into_iter().chain(bundles).collect()
+        }
+        "refused" => [Reason::ByKong, Reason::NotReloaded, Reason::Contested]
             .into_iter()
             .chain(refusals.iter().map(|refusal| Reason::Refusal(refusal.as_str())))
             .collect(),
-        "unauthorized" => vec![Reason::Credentials, Reason::CredentialsUnusable],
+        "unauthorized" => [Reason::Credentials, Reason::CredentialsUnusable]
+            .into_iter()
+            .chain([&denied, &NoReload::Confined { pid }].map(no_reload))
+            .collect(),
         "unreachable" => {
-            vec![Reason::NoAnswer, Reason::NotKong, Reason::NoSuchPath, Reason::NoDatabase]
+            let kongs = [Reason::NoAnswer, Reason::NotKong, Reason::NoSuchPath, Reason::NoDatabase];
+            kongs.into_iter().chain(absent.iter().map(no_reload)).collect()
         }
         "not_served" => [Reason::OtherCertificate, Reason::DefaultCertificate]
             .into_iter()
@@ -147,7 +200,7 @@ fn reasons(state: &str) -> Vec<Reason> {
                     .map(|unseen| Reason::Unseen(unseen.as_str())),
             )
             .collect(),
-        "unsupported" => vec![Reason::NoAdminApi, Reason::Dbless],
+        "unsupported" => vec![Reason::NoAdminApi, Reason::NoLicenses, Reason::HasDatabase],
         _ => Vec::new(),
     }
 }
@@ -187,6 +240,45 @@ fn every_metric_family_stands_in_the_readme_with_its_labels() {
             split(&row[1]).into_iter().filter(|label| !label.is_empty()).collect();
         let real = labels_of(&text, &family);
         assert_eq!(told, real, "{family}");
+    }
+}
+
+#[test]
+fn every_kind_stands_in_the_readme_beside_the_states() {
+    let rows = table("name", "labels");
+    let state = rows.iter().find(|row| unquoted(&row[0]) == "kong_cert_reloader_state").unwrap();
+    let (_, kinds) = state[2].split_once("`kind`: ").unwrap();
+    let told: Vec<&str> = kinds.trim_end_matches('.').split(',').map(unquoted).collect();
+    assert_eq!(told, Kind::ALL.map(Kind::as_str));
+}
+
+#[test]
+fn what_the_readme_calls_worth_an_alert_can_be_asked() {
+    let (_, alerts) = section("Metrics").split_once("```text\n").unwrap();
+    let alerts = alerts.split("```").next().unwrap();
+    let rule = |line: &str| {
+        let expression = line.split(" #").next().unwrap();
+        format!("  - alert: A\n    expr: {}\n", serde_json::to_string(expression).unwrap())
+    };
+    let rules: String = alerts.lines().map(rule).collect();
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("rules.yaml");
+    std::fs::write(&file, format!("groups:\n- name: g\n  rules:\n{rules}")).unwrap();
+    match Command::new("promtool").args(["check", "rules"]).arg(&file).output() {
+        Ok(checked) => {
+            assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+        }
+        Err(_) => {
+            let told = b"not tested: promtool is not installed\n";
+            std::io::stderr().write_all(told).unwrap();
+        }
+    }
+    // Ordinary certificates may live for less, and are renewed later.
+    let early = alerts.lines().filter(|line| line.contains("source=\"kong\""));
+    for line in early {
+        assert!(line.contains(
+            "and on(binding) kong_cert_reloader_state{kind=~\"ca_certificate|license\"} == 1"
+        ));
     }
 }
 

@@ -20,7 +20,8 @@ use kong_cert_reloader::desired::Own;
 use kong_cert_reloader::kong::Kong;
 use kong_cert_reloader::metrics::Metrics;
 use kong_cert_reloader::names::{BindingName, Instance};
-use kong_cert_reloader::reconcile::{Reconciler, Woken};
+use kong_cert_reloader::nginx::Nginx;
+use kong_cert_reloader::reconcile::{Ask, Reconciler, Woken};
 use kong_cert_reloader::settings::{CertificateSettings, Settings};
 use proptest::prelude::*;
 use serde_json::json;
@@ -155,7 +156,13 @@ impl World {
         let kong = KongInProcess::new();
         let wire = Kong::new(kong.clone(), &settings.admin, Metrics::default());
         Self {
-            reconciler: Reconciler::new(&settings, Some(wire), Metrics::default(), BTreeSet::new()),
+            reconciler: Reconciler::new(
+                &settings,
+                Some(wire),
+                Metrics::default(),
+                BTreeSet::new(),
+                Box::new(Nginx::new(None)),
+            ),
             volume: SecretVolume::mount(certs_dir.join("web")),
             kong,
             bindings,
@@ -184,7 +191,7 @@ impl World {
         self.bindings.look();
         let binding = self.bindings.iter().next().unwrap().clone();
         let woken = vec![Woken { binding, even_if_unchanged: true }];
-        self.reconciler.pass(woken, Timestamp(NOW), true, |_| {}).await;
+        self.reconciler.pass(woken, Timestamp(NOW), Ask { kong: true, hash: false }, |_| {}).await;
     }
 
     async fn play(&mut self, step: &Step) -> Result<(), TestCaseError> {

@@ -108,6 +108,43 @@ fn cases(pki: &Pki, searcher: &mut Searcher) -> Vec<Case> {
     cases
 }
 
+const CUSTOMER: &str = "Customer Of Ours, Incorporated of Somewhere";
+const SIGNATURE: &str = "6985968131533a967fcc721244a979948b1066967f1e9cd65dbd8eeabe060fc3";
+
+/// A licence, of which nothing but the dates may be told.
+fn license(number: usize, searcher: &mut Searcher) -> String {
+    let key = format!("{number:04}ASDFGHJKLQWERTYUIOPZXCVBNMQAZWSX_a1V");
+    for (what, secret) in [("a key", &*key), ("a customer", CUSTOMER), ("a signature", SIGNATURE)] {
+        searcher.add_text(&format!("{what} of a licence"), secret);
+    }
+    let payload = json!({
+        "customer": CUSTOMER, "license_key": key, "license_creation_date": "2024-01-31",
+        "license_expiration_date": "2119-01-31",
+    });
+    json!({"license": {"payload": payload, "signature": SIGNATURE}}).to_string()
+}
+
+/// CA certificates and licences that are good, and what users do to them.
+fn others(pki: &Pki, searcher: &mut Searcher) -> Vec<Case> {
+    for pem in pki.root().key().pem_encodings() {
+        searcher.add_pem("the key of a CA", &pem);
+    }
+    let (ca, key) = (pki.root().pem(), pki.root().key().pkcs8_pem());
+    let good = license(0, searcher);
+    let unsigned = good.replace("\"signature\"", "\"sign\"");
+    let files = [
+        ("ca", "ca.crt", ca.clone(), ""),
+        ("ca_with_key", "ca.crt", ca.clone() + &key, "foreign_block"),
+        ("ca_key", "ca.crt", key, "foreign_block"),
+        ("ca_cut", "ca.crt", ca.clone() + &ca[..200], "not_pem"),
+        ("ee", "license.json", good.clone(), ""),
+        ("ee_cut", "license.json", good[..good.len() - 9].to_owned(), "not_json"),
+        ("ee_other", "license.json", unsigned, "not_a_license"),
+    ];
+    let case = |(name, file, content, reason)| Case { name, files: vec![(file, content)], reason };
+    files.into_iter().map(case).collect()
+}
+
 fn body(pair: &CertifiedPair) -> String {
     pair.key_pem().lines().filter(|line| !line.contains('-')).collect()
 }
@@ -136,7 +173,19 @@ async fn everything_said(
     kong.require_header("Kong-Admin-Token", TOKEN, 401);
     let certs = tempfile::tempdir().unwrap();
     let volume = |name: &str| SecretVolume::mount(certs.path().join(name));
-    let cases = cases(&pki, searcher);
+    kong.model().enterprise(true);
+    let mut cases = cases(&pki, searcher);
+    let others = others(&pki, searcher);
+    let settings_of_others: Vec<(String, String)> = others
+        .iter()
+        .map(|Case { name, files, .. }| {
+            let group = if name.starts_with("ca") { "CA_CERTIFICATES" } else { "LICENSES" };
+            let path = certs.path().join(name).join(files[0].0);
+            let setting = format!("{group}__{}__FILE", name.to_uppercase());
+            (setting, path.to_str().unwrap().to_owned())
+        })
+        .collect();
+    cases.extend(others);
     for case in &cases {
         let files: Vec<_> =
             case.files.iter().map(|(name, content)| (*name, content.as_bytes())).collect();
@@ -146,6 +195,7 @@ async fn everything_said(
     let mut settings = SETTINGS.to_vec();
     settings.extend([("ADMIN__URL", &*url), ("CERTS_DIR", certs.path().to_str().unwrap())]);
     settings.extend([("LOG__FORMAT", format), credential]);
+    settings.extend(settings_of_others.iter().map(|(name, path)| (name.as_str(), path.as_str())));
     let mut sidecar = SidecarProcess::start(PROGRAM, &settings).await;
     for Case { name, reason, .. } in &cases {
         let state = if reason.is_empty() { "in_sync" } else { "invalid" };
@@ -153,19 +203,24 @@ async fn everything_said(
         assert_eq!(shown["reason"].as_str().unwrap_or_default(), *reason, "{name}: {shown}");
     }
     let mut said = pages(&sidecar).await;
-    for (fault, state) in faults(searcher) {
+    for (round, (fault, state)) in (1..).zip(faults(searcher)) {
         kong.inject(fault.always());
         let pair = pki.leaf(&["pkcs8.test"]).kind(KeyKind::Rsa2048).issue();
         let (cert, key) = (pair.chain_pem(), pair.key_pem());
         searcher.add_pem("a renewed key", &key);
         volume("pkcs8").publish(&[("tls.crt", cert.as_bytes()), ("tls.key", key.as_bytes())]);
+        volume("ee").publish(&[("license.json", license(2 * round, searcher).as_bytes())]);
         sidecar.until_state("pkcs8", state).await;
+        sidecar.until_state("ee", state).await;
         said.extend(pages(&sidecar).await);
         kong.clear_faults();
         // What was refused is sent again once the file changes.
         let cert = pki.leaf(&["pkcs8.test"]).key(pair.key()).issue().chain_pem();
         volume("pkcs8").publish(&[("tls.crt", cert.as_bytes()), ("tls.key", key.as_bytes())]);
+        let successor = license(2 * round + 1, searcher);
+        volume("ee").publish(&[("license.json", successor.as_bytes())]);
         sidecar.until_state("pkcs8", "in_sync").await;
+        sidecar.until_state("ee", "in_sync").await;
     }
     assert!(sidecar.terminate().await.success());
     said.extend(sidecar.lines());

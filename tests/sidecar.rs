@@ -431,14 +431,27 @@ async fn a_dry_run_writes_nothing() {
 }
 
 #[tokio::test]
-async fn a_dbless_kong_is_unsupported_and_ready() {
+async fn a_kong_without_a_database_is_renewed_and_a_broken_pair_never_gets_there() {
     let pod = Pod::new().await;
     pod.kong.model().dbless(true);
-    publish(&pod.volume("web"), &pod.pki.pair(&["a.test"]));
+    let config = json!({"_format_version": "3.0", "services": [{"name": "echo", "host": "a"}]});
+    pod.kong.model().answer(&Request::json("POST", "/config", &config));
+    let (volume, first) = (pod.volume("web"), pod.pki.pair(&["a.test"]));
+    publish(&volume, &first);
     let sidecar = pod.sidecar(&[]).await;
-    assert_eq!(sidecar.until_state("web", "unsupported").await["reason"], "dbless");
+    sidecar.until("web", in_sync_with(&first)).await;
     assert_eq!(sidecar.page("/readyz").await.0, 200);
-    assert_eq!(pod.writes(), 0);
+    let second = pod.pki.pair(&["a.test"]);
+    let (cert, key) = (second.chain_pem(), first.key_pem());
+    volume.publish(&[("tls.crt", cert.as_bytes()), ("tls.key", key.as_bytes())]);
+    sidecar.until_state("web", "invalid").await;
+    let served = || async { TlsClient::new().sni("a.test").chain(pod.kong.proxy_addr()).await };
+    assert_eq!(served().await.unwrap(), first.chain_ders());
+    publish(&volume, &second);
+    sidecar.until("web", in_sync_with(&second)).await;
+    assert_eq!(served().await.unwrap(), second.chain_ders());
+    let services = pod.kong.model().answer(&Request::new("GET", "/services")).value();
+    assert_eq!(services["data"][0]["name"], "echo");
 }
 
 #[tokio::test]

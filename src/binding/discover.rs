@@ -9,7 +9,7 @@ use thiserror::Error;
 use super::{Binding, CERT, KEY, Kind};
 use crate::names::{BindingName, FoldedName};
 use crate::quote::Quoted;
-use crate::settings::CertificateSettings;
+use crate::settings::{CertificateSettings, Settings};
 
 /// The name of the binding that `CERTS_DIR` itself is.
 pub(crate) const DEFAULT: &str = "default";
@@ -31,6 +31,17 @@ pub struct Bindings {
 
 impl Bindings {
     /// Starts with what is configured; [`Self::look`] finds the rest.
+    #[must_use]
+    pub fn of(settings: &Settings) -> Self {
+        let mut bindings = Self::new(&settings.certs_dir, &settings.certificates);
+        for binding in Binding::configured(settings) {
+            bindings.folded.insert(binding.name.folded(), binding.name.clone());
+            bindings.known.insert(binding.name.clone(), binding);
+        }
+        bindings
+    }
+
+    /// The certificates in `certs_dir` alone, and those that are configured.
     #[must_use]
     pub fn new(certs_dir: &Path, settings: &BTreeMap<FoldedName, CertificateSettings>) -> Self {
         Self {
@@ -54,7 +65,8 @@ impl Bindings {
             match self.folded.get(&name.folded()).and_then(|known| self.known.get(known)) {
                 None => self.insert(name, &directory),
                 Some(known) if known.kind() != Kind::Certificate => {
-                    oddities.push(Oddity::FoldAlike(name, known.name.clone()));
+                    let (setting, kind) = (known.name.clone(), known.kind());
+                    oddities.push(Oddity::NameTaken { name, setting, kind });
                 }
                 Some(known) if known.name == name => drop(self.placeholders.remove(&name)),
                 // Configured under its folded name before the directory was there.
@@ -229,6 +241,18 @@ pub enum Oddity {
         "{0} is no binding: it cannot be told from {1}, because `-`, `.`, `_` and case do not count in variables; rename one of the mounts"
     )]
     FoldAlike(BindingName, BindingName),
+    /// The settings have something else of that name.
+    #[error(
+        "{name} is no binding: {setting} is the name of a {kind} in the settings, and metrics and commands know both by name alone; rename the mount or the setting"
+    )]
+    NameTaken {
+        /// The directory's.
+        name: BindingName,
+        /// The one in the settings.
+        setting: BindingName,
+        /// What it feeds.
+        kind: Kind,
+    },
 }
 
 #[cfg(test)]
@@ -348,6 +372,24 @@ mod tests {
         let web = bindings.iter().next().unwrap();
         let expected = ["fullchain.pem", "privkey.pem"].map(|file| elsewhere.path().join(file));
         assert_eq!(web.source().files(), expected);
+    }
+
+    #[test]
+    fn a_directory_with_the_name_of_another_kind_is_none_and_is_told_with_whose_it_is() {
+        let root = tempfile::tempdir().unwrap();
+        pair_at(&root.path().join("my-ca"));
+        pair_at(&root.path().join("web"));
+        let file = ["CERT_RELOADER__CA_CERTIFICATES__MY_CA__FILE", "/ca.crt"].map(Into::into);
+        let mut settings = Settings::from_env([file.into()]).unwrap();
+        settings.certs_dir = root.path().to_path_buf();
+        let mut bindings = Bindings::of(&settings);
+        let told: Vec<String> = bindings.look().iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        let words = "my-ca is no binding: my_ca is the name of a ca_certificate in the settings";
+        assert!(told[0].starts_with(words), "{told:?}");
+        assert_eq!(bindings.look(), []);
+        assert_eq!(names(&bindings), ["my_ca", "web"]);
+        assert_eq!(bindings.iter().next().unwrap().kind(), Kind::CaCertificate);
     }
 
     #[test]

@@ -32,6 +32,12 @@ impl Fingerprint {
     }
 
     /// Of one chain in DER, or of whatever else a bundle is made of.
+    /// Of a text as it is, which is no certificate.
+    #[must_use]
+    pub fn of_text(text: &[u8]) -> Self {
+        Self::of_parts(std::iter::once(text))
+    }
+
     pub(super) fn of_parts<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Self {
         let mut hash = Sha256::new();
         add_parts(&mut hash, parts);

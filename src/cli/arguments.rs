@@ -15,6 +15,10 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
 /// Makes Kong serve what is in mounted certificate files: no restart, no Kubernetes rights.
 ///
+/// It feeds Kong certificates, CA certificates (CA_CERTIFICATES__…), licences (LICENSES__…), and
+/// where there is no database the rest of its configuration (DECLARATIVE__FILE); and it has nginx
+/// read again the files that kong.conf names (RELOAD__FILES__…).
+///
 /// Settings come from the environment (CERT_RELOADER__…) and from the YAML file that
 /// CERT_RELOADER__CONFIG names; the README lists them.
 #[derive(Debug, Parser)]
@@ -45,13 +49,13 @@ pub(super) enum Command {
     /// Watch and reload until SIGTERM (this is what happens without a command)
     #[command(after_help = RUN)]
     Run,
-    /// Bring Kong in line with the files once, and tell how each certificate stands
+    /// Bring Kong in line with the files once, and tell how each of them stands
     #[command(after_help = SYNC)]
     Sync(Sync),
     /// Show file, Kong and served side by side, and what a pass would do; writes nothing
     #[command(after_help = DIFF)]
     Diff(Diff),
-    /// Look whether certificate files could be served, and until when; needs no Kong
+    /// Look whether files could be served, and until when; needs no Kong
     #[command(after_help = CHECK)]
     Check(Check),
     /// Ask the sidecar beside us for its health: an exec probe that needs no shell
@@ -73,7 +77,7 @@ pub(super) enum Command {
 const RUN: &str = "\
 Examples:
   kong-cert-reloader run
-  CERT_RELOADER__DRY_RUN=true kong-cert-reloader run   observe, and write nothing
+  CERT_RELOADER__DRY_RUN=true kong-cert-reloader run   observe; write and signal nothing
 
 Exit codes: 0 after SIGTERM or SIGINT, 1 it cannot start, 2 wrong settings.";
 
@@ -97,7 +101,7 @@ usage or settings.";
 
 const CHECK: &str = "\
 Examples:
-  kong-cert-reloader check                             those of the settings
+  kong-cert-reloader check                             all of the settings, of every kind
   kong-cert-reloader check ./certs                     tls.crt and tls.key there, or in its children
   kong-cert-reloader check -o json ./certs | jq '.[] | select(.servable and .days_left < 14).name'
 
@@ -122,7 +126,7 @@ pub(super) struct Sync {
     /// When to give up, 0s to 1h
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = timeout)]
     pub(super) timeout: Duration,
-    /// Push the file of this certificate, though Kong's is newer or may be right
+    /// Push the file of this binding, though Kong's is newer or may be right
     #[arg(long, value_name = "NAME")]
     pub(super) force: Vec<BindingName>,
     #[command(flatten)]
@@ -140,8 +144,8 @@ pub(super) struct Diff {
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
-    /// Directories that hold tls.crt and tls.key, or whose children do [default: what the settings
-    /// say]
+    /// Directories that hold tls.crt and tls.key, or whose children do [default: all that the
+    /// settings name: CA_CERTIFICATES, LICENSES, RELOAD__FILES and DECLARATIVE__FILE, too]
     #[arg(value_name = "DIR")]
     pub(super) directories: Vec<PathBuf>,
     #[command(flatten)]

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use crate::binding::Kind;
 use crate::clock::Timestamp;
-use crate::status::{BindingStatus, State, Status};
+use crate::status::{BindingStatus, ObjectStatus, Shown, State, Status};
 
 /// Where there is nothing to show.
 pub(super) const NOTHING: &str = "-";
@@ -13,6 +14,8 @@ const DAY: i64 = 24 * 60 * 60;
 const SHORT_DIGEST: usize = 8 * 3 - 1;
 /// So many names are shown.
 const FIRST_NAMES: usize = 3;
+/// So many ids are shown.
+const FIRST_IDS: usize = 20;
 
 /// The day.
 pub(super) fn date(at: Timestamp) -> String {
@@ -55,6 +58,35 @@ pub(super) fn names(names: &BTreeSet<String>) -> String {
         0 => first.join(", "),
         more => format!("{} +{more}", first.join(", ")),
     }
+}
+
+/// What a file holds: names, or how many CA certificates.
+pub(super) fn content(kind: Kind, file: &Shown) -> String {
+    match (kind, file.leaf_sha256.len()) {
+        (Kind::CaCertificate, 1) => "1 CA certificate".to_owned(),
+        (Kind::CaCertificate, count) => format!("{count} CA certificates"),
+        _ => names(&file.names),
+    }
+}
+
+/// Whether the kinds are to be told: where none is, all are taken for certificates.
+pub(super) fn has_other_kinds(kinds: impl IntoIterator<Item = Kind>) -> bool {
+    kinds.into_iter().any(|kind| kind != Kind::Certificate)
+}
+
+/// The ids of a binding's CA certificates, which plugins and services name, a line each.
+pub(super) fn authorities(binding: &BindingStatus) -> Vec<String> {
+    if binding.kind != Kind::CaCertificate {
+        return Vec::new();
+    }
+    let line = |object: &ObjectStatus| {
+        let subject = object.subject.as_deref().unwrap_or_default();
+        format!("{}  {subject}", object.id)
+    };
+    let mut lines: Vec<String> = binding.objects.iter().take(FIRST_IDS).map(line).collect();
+    let more = binding.objects.len().saturating_sub(FIRST_IDS);
+    lines.extend((more > 0).then(|| format!("and {more} more: --output json has all")));
+    lines
 }
 
 /// Reason, message and warnings of a binding, a line each.

@@ -9,7 +9,7 @@ use super::arguments::Check;
 use super::exit::{self, Standing};
 use super::table::{self, Row};
 use super::{cells, complain, found};
-use crate::binding::{self, Binding, Bindings, Wish};
+use crate::binding::{self, Binding, Bindings, Content, Kind};
 use crate::bundle::Facts;
 use crate::clock::Timestamp;
 use crate::quote::Quoted;
@@ -20,6 +20,7 @@ use crate::status::{Reason, Shown};
 #[derive(Debug, Serialize)]
 struct Checked {
     name: String,
+    kind: Kind,
     /// Where its certificate lies.
     cert: String,
     /// Whether Kong could serve it now.
@@ -91,9 +92,12 @@ fn beneath(directory: &Path) -> (Bindings, bool) {
     }
     if bindings.is_empty() {
         let none = found::none_in(directory);
-        complain(&format_args!(
-            "no certificates: {none}; give the directory with tls.crt and tls.key, or the one above it"
-        ));
+        let mend = if directory.is_file() {
+            "give its directory; files of CA certificates and licences are checked by `check` alone, as the settings name them"
+        } else {
+            "give the directory with tls.crt and tls.key, or the one above it"
+        };
+        complain(&format_args!("no certificates: {none}; {mend}"));
     }
     (bindings, !oddities.is_empty())
 }
@@ -106,17 +110,18 @@ struct Flaw {
 
 impl Checked {
     fn of(binding: &Binding, now: Timestamp) -> Self {
-        let (bundle, unusable) = match parse(binding) {
+        let (bundle, unusable) = match parse(binding, now) {
             Ok(bundle) => (Some(bundle), None),
             Err(flaw) => (None, Some(flaw)),
         };
         let flaw = unusable.or_else(|| untimely(binding, bundle.as_ref()?, now));
-        let facts = bundle.as_ref().map(Wish::facts);
+        let facts = bundle.as_ref().and_then(Content::facts);
         let key_types = |facts: &Facts| facts.key_types.iter().map(|kind| kind.as_str()).collect();
         let warnings =
             |facts: &Facts| facts.warnings_at(now).iter().map(ToString::to_string).collect();
         Self {
             name: binding.name.to_string(),
+            kind: binding.kind(),
             cert: Quoted::new(&binding.file().to_string_lossy()).to_string(),
             servable: flaw.is_none(),
             reason: flaw.as_ref().map(|flaw| flaw.reason),
@@ -141,42 +146,45 @@ impl Checked {
     }
 }
 
-fn parse(binding: &Binding) -> Result<Wish, Flaw> {
+fn parse(binding: &Binding, now: Timestamp) -> Result<Content, Flaw> {
     let generation = binding.source().read().map_err(|unreadable| Flaw {
         reason: Reason::File(unreadable.reason()),
         message: unreadable.with_cause(),
     })?;
-    binding.wish(&generation).map_err(|invalid| Flaw {
-        reason: Reason::Bundle(invalid.reason()),
-        message: invalid.to_string(),
-    })
+    binding
+        .content(&generation, now)
+        .map_err(|invalid| Flaw { reason: Reason::from(&invalid), message: invalid.to_string() })
 }
 
 /// The time is not within its life.
-fn untimely(binding: &Binding, wish: &Wish, now: Timestamp) -> Option<Flaw> {
-    if let Err(expired) = wish.facts().check_expired(binding.file(), now) {
+fn untimely(binding: &Binding, content: &Content, now: Timestamp) -> Option<Flaw> {
+    if let Err(expired) = content.check_expired(binding.file(), now) {
         let reason = Reason::Bundle(expired.reason());
         return Some(Flaw { reason, message: expired.to_string() });
     }
-    let facts = wish.facts();
+    let facts = content.facts()?;
     facts.not_yet_valid_at(now).then(|| {
         let from = facts.validity.not_before;
-        let message =
-            format!("the certificate begins at {from}; wait, or check the clock of this machine");
+        let message = format!("it begins at {from}; wait, or check the clock of this machine");
         Flaw { reason: Reason::NotBefore, message }
     })
 }
 
 fn report(checked: &[Checked], shows_files: bool, now: Timestamp, width: Option<u16>) -> String {
+    let shows_kind = cells::has_other_kinds(checked.iter().map(|checked| checked.kind));
     let mut head = vec!["NAME", "SERVABLE", "UNTIL", "KEY", "NAMES"];
+    if shows_kind {
+        head.insert(1, "KIND");
+    }
     if shows_files {
         head.push("FILE");
     }
-    let rows: Vec<Row> = checked.iter().map(|checked| row(checked, shows_files, now)).collect();
+    let row = |checked| row(checked, shows_kind, shows_files, now);
+    let rows: Vec<Row> = checked.iter().map(row).collect();
     if rows.is_empty() { String::new() } else { table::table(&head, &rows, width) }
 }
 
-fn row(checked: &Checked, shows_file: bool, now: Timestamp) -> Row {
+fn row(checked: &Checked, shows_kind: bool, shows_file: bool, now: Timestamp) -> Row {
     let nothing = || cells::NOTHING.to_owned();
     let file = checked.file.as_ref();
     let keys = checked.key_types.join(", ");
@@ -185,8 +193,11 @@ fn row(checked: &Checked, shows_file: bool, now: Timestamp) -> Row {
         if checked.servable { "yes" } else { "no" }.to_owned(),
         file.map_or_else(nothing, |file| cells::until(file.not_after, now)),
         if keys.is_empty() { nothing() } else { keys },
-        file.map_or_else(nothing, |file| cells::names(&file.names)),
+        file.map_or_else(nothing, |file| cells::content(checked.kind, file)),
     ];
+    if shows_kind {
+        cells.insert(1, checked.kind.to_string());
+    }
     if shows_file {
         cells.push(checked.cert.clone());
     }

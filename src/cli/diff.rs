@@ -8,6 +8,7 @@ use super::arguments::Diff;
 use super::exit::{self, Standing};
 use super::once::Once;
 use super::{cells, found, runtime, table};
+use crate::binding::Kind;
 use crate::clock::{Clock, Timestamp};
 use crate::names::BindingName;
 use crate::settings::Settings;
@@ -63,6 +64,9 @@ fn one(name: &BindingName, binding: &BindingStatus, now: Timestamp, width: Optio
     for (place, shown) in places(binding, now) {
         text += &table::indented(&format!("{place:<6}  {shown}"), width);
     }
+    for authority in cells::authorities(binding) {
+        text += &table::indented(&authority, width);
+    }
     for warning in &binding.warnings {
         text += &table::indented(&format!("warning: {warning}"), width);
     }
@@ -82,40 +86,49 @@ fn heading(binding: &BindingStatus) -> String {
     }
 }
 
-fn places(binding: &BindingStatus, now: Timestamp) -> [(&'static str, String); 3] {
+fn places(binding: &BindingStatus, now: Timestamp) -> Vec<(&'static str, String)> {
+    let kind = binding.kind;
+    if !kind.has_facts() {
+        return Vec::new();
+    }
     let (file, kong, served) = (&binding.file, &binding.kong, &binding.served);
     let of_kong = match (kong, binding.reason) {
         (None, Some(Reason::DryRun)) if !binding.objects.is_empty() => BROKEN.to_owned(),
         (None, Some(Reason::DryRun)) => NONE.to_owned(),
         (None, _) => UNKNOWN.to_owned(),
-        (Some(kong), _) => beside(kong, &[("file", file)], now),
+        (Some(kong), _) => beside(kind, kong, &[("file", file)], now),
     };
     let of_served = served.as_ref().map_or_else(
         || UNKNOWN.to_owned(),
-        |served| beside(served, &[("file", file), ("kong", kong)], now),
+        |served| beside(kind, served, &[("file", file), ("kong", kong)], now),
     );
-    let of_file = file.as_ref().map_or_else(|| BROKEN.to_owned(), |file| certificate(file, now));
-    [("file", of_file), ("kong", of_kong), ("served", of_served)]
+    let of_file = file.as_ref().map_or_else(|| BROKEN.to_owned(), |file| bundle(kind, file, now));
+    let mut places = vec![("file", of_file)];
+    places.extend(kind.is_in_kong().then_some(("kong", of_kong)));
+    places.extend(kind.is_served().then_some(("served", of_served)));
+    places
 }
 
-/// The certificate, or which of the `others` it is the same as.
-fn beside(shown: &Shown, others: &[(&str, &Option<Shown>)], now: Timestamp) -> String {
+/// The bundle, or which of the `others` it is the same as.
+fn beside(kind: Kind, shown: &Shown, others: &[(&str, &Option<Shown>)], now: Timestamp) -> String {
     let same = |(_, other): &&(&str, &Option<Shown>)| {
         other.as_ref().is_some_and(|other| other.fingerprint == shown.fingerprint)
     };
     match others.iter().find(same) {
         Some((place, _)) => format!("same as {place}"),
-        None => certificate(shown, now),
+        None => bundle(kind, shown, now),
     }
 }
 
-fn certificate(shown: &Shown, now: Timestamp) -> String {
-    format!(
-        "{}  from {} until {}",
-        cells::leaves(&shown.leaf_sha256),
-        cells::date(shown.not_before),
-        cells::until(shown.not_after, now)
-    )
+fn bundle(kind: Kind, shown: &Shown, now: Timestamp) -> String {
+    let (from, until) = (cells::date(shown.not_before), cells::until(shown.not_after, now));
+    match (kind, shown.leaf_sha256.len()) {
+        (Kind::CaCertificate, count @ 2..) => {
+            format!("{count} CA certificates  the first ends {until}")
+        }
+        (Kind::License, _) => format!("licence  from {from} until {until}"),
+        _ => format!("{}  from {from} until {until}", cells::leaves(&shown.leaf_sha256)),
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ pub(super) const USAGE: u8 = 2;
 /// File, Kong and what is served are not all the same.
 pub(super) const DIFFERS: u8 = 3;
 
-/// How one certificate stands towards what was asked, the worst last.
+/// How one binding stands towards what was asked, the worst last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Standing {
     Fine,
@@ -48,7 +48,7 @@ impl Standing {
     }
 }
 
-/// The exit code where certificates stand like this: the worst counts, and none is a failure.
+/// The exit code where bindings stand like this: the worst counts, and none is a failure.
 pub(super) fn code(standings: impl IntoIterator<Item = Standing>) -> u8 {
     match standings.into_iter().max() {
         Some(Standing::Fine) => OK,
@@ -73,7 +73,7 @@ mod tests {
         let expired = Some(Reason::Bundle(bundle::Reason::Expired));
         for (state, reason, sync, diff) in [
             (State::InSync, None, OK, OK),
-            (State::Unsupported, Some(Reason::Dbless), FAILED, FAILED),
+            (State::Unsupported, Some(Reason::NoLicenses), FAILED, FAILED),
             (State::Pending, Some(Reason::DryRun), FAILED, DIFFERS),
             (State::Held, held, FAILED, DIFFERS),
             (State::NotYetValid, Some(Reason::NotBefore), FAILED, DIFFERS),

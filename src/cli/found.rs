@@ -15,9 +15,11 @@ use crate::settings::Settings;
 ///
 /// Directories that no variable could tell apart are a mistake like those in the settings.
 pub(super) fn bindings(settings: &Settings) -> Result<(Bindings, Vec<Oddity>), String> {
-    let mut bindings = Bindings::new(&settings.certs_dir, &settings.certificates);
+    let mut bindings = Bindings::of(settings);
     let oddities = bindings.look();
-    let clashes = oddities.iter().filter(|oddity| matches!(oddity, Oddity::FoldAlike(..)));
+    let clashes = oddities
+        .iter()
+        .filter(|oddity| matches!(oddity, Oddity::FoldAlike(..) | Oddity::NameTaken { .. }));
     let clashes: Vec<String> = clashes.map(ToString::to_string).collect();
     if clashes.is_empty() { Ok((bindings, oddities)) } else { Err(clashes.join("\n")) }
 }

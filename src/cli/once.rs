@@ -107,14 +107,21 @@ fn advice(end: End, timeout: Duration, status: &Status, settings: &Settings) -> 
         End::Concluded => None,
         End::Signal(signal) => Some(format!("ended by {signal}: {rest}")),
         End::TimedOut => {
+            let waits_for_nginx =
+                |binding: &&BindingStatus| matches!(binding.reason, Some(Reason::NoReload { .. }));
             let waits_for_kong = |binding: &&BindingStatus| {
-                binding.state == State::Unreachable || binding.reason == Some(Reason::Starting)
+                let is_away = binding.state == State::Unreachable && !waits_for_nginx(binding);
+                is_away || binding.reason == Some(Reason::Starting)
             };
             let url = settings.admin.url.as_ref().filter(|_| open.iter().any(waits_for_kong));
             let mend = match url {
                 Some(url) => format!(
                     "see whether Kong runs and CERT_RELOADER__ADMIN__URL ({url}) is its Admin API, or take a longer --timeout"
                 ),
+                None if open.iter().any(waits_for_nginx) => {
+                    "see whether Kong's nginx runs beside this, or take a longer --timeout"
+                        .to_owned()
+                }
                 None => "mend what the messages say, or take a longer --timeout".to_owned(),
             };
             let timeout = humantime::format_duration(timeout);
@@ -131,6 +138,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Timestamp;
+    use crate::nginx::NoReload;
 
     fn status(states: &[State]) -> Status {
         let bindings = states.iter().enumerate().map(|(number, state)| {
@@ -158,6 +166,38 @@ mod tests {
             sender.send_replace(Arc::new(Status { idle, ..status(states) }));
             assert_eq!(ends_now(), ends, "{states:?}");
         }
+    }
+
+    fn without_nginx(problem: &NoReload) -> Status {
+        let mut status = status(&[State::Unreachable]);
+        let (word, may_pass) = (problem.as_str(), problem.may_pass());
+        for binding in status.bindings.values_mut() {
+            binding.reason = Some(Reason::NoReload { word, may_pass });
+        }
+        status
+    }
+
+    #[tokio::test]
+    async fn it_waits_for_an_nginx_that_may_come_and_for_nobody_who_mends_it() {
+        for (problem, ends) in [
+            (NoReload::NotRunning, false),
+            (NoReload::Gone { pid: 7 }, false),
+            (NoReload::Unshared, true),
+            (NoReload::Several { pids: vec![7, 8] }, true),
+            (NoReload::NoPidfd, true),
+        ] {
+            let status = Status { idle: true, ..without_nginx(&problem) };
+            let (_sender, receiver) = watch::channel(Arc::new(status));
+            assert_eq!(concluded(receiver).now_or_never().is_some(), ends, "{problem}");
+        }
+    }
+
+    #[test]
+    fn an_nginx_that_does_not_come_is_told_as_such() {
+        let status = without_nginx(&NoReload::NotRunning);
+        let timeout = Duration::from_secs(60);
+        let told = advice(End::TimedOut, timeout, &status, &Settings::default()).unwrap();
+        assert!(told.contains("nginx") && !told.contains("ADMIN__URL"), "{told}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::kong::{AdminClient, Kong};
 use crate::metrics::Metrics;
 use crate::names::BindingName;
+use crate::nginx::Nginx;
 use crate::proof::ProxyClient;
 use crate::settings::Settings;
 use crate::sidecar::{self, Parts, Ping};
@@ -39,7 +40,18 @@ pub(super) fn assemble(
     });
     let watch = Watch::new(make, waker);
     let handshake = ProxyClient::default();
-    let parts =
-        Parts { kong, handshake, watch, wakes, clock, metrics, status, forced, pings: pinged };
+    let nginx = Box::new(Nginx::new(settings.reload.pid_file.clone()));
+    let parts = Parts {
+        kong,
+        handshake,
+        nginx,
+        watch,
+        wakes,
+        clock,
+        metrics,
+        status,
+        forced,
+        pings: pinged,
+    };
     Assembly { parts, status: status_seen, pings }
 }

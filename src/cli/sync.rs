@@ -14,8 +14,6 @@ use crate::names::BindingName;
 use crate::settings::Settings;
 use crate::status::{BindingStatus, Status};
 
-const HEAD: [&str; 5] = ["NAME", "STATE", "UNTIL", "SERVED", "NAMES"];
-
 /// Writes what differs, and shows how each binding stands.
 pub(super) fn sync(settings: &Settings, asked: &Sync, clock: &Arc<dyn Clock>) -> u8 {
     let Some(bindings) = found::bindings_told(settings) else { return exit::USAGE };
@@ -50,30 +48,38 @@ fn all_known(names: &[BindingName], bindings: &Bindings) -> Result<(), String> {
     let strangers = Vec::from_iter(strangers).join(", ");
     let known: Vec<&str> = bindings.iter().map(|binding| binding.name.as_ref()).collect();
     Err(if known.is_empty() {
-        format!("--force: there is no certificate {strangers}, nor any other")
+        format!("--force: there is no binding {strangers}, nor any other")
     } else {
-        format!("--force: there is no certificate {strangers}; there are {}", known.join(", "))
+        format!("--force: there is no binding {strangers}; there are {}", known.join(", "))
     })
 }
 
 fn report(status: &Status, now: Timestamp, width: Option<u16>) -> String {
-    let rows: Vec<Row> =
-        status.bindings.iter().map(|(name, binding)| row(name, binding, now)).collect();
-    let table = if rows.is_empty() { String::new() } else { table::table(&HEAD, &rows, width) };
+    let shows_kind = cells::has_other_kinds(status.bindings.values().map(|binding| binding.kind));
+    let all = status.bindings.iter();
+    let rows: Vec<Row> = all.map(|(name, binding)| row(name, binding, shows_kind, now)).collect();
+    let mut head = vec!["NAME", "STATE", "UNTIL", "SERVED", "NAMES"];
+    if shows_kind {
+        head.insert(1, "KIND");
+    }
+    let table = if rows.is_empty() { String::new() } else { table::table(&head, &rows, width) };
     table::footed(&table, &cells::footnotes(status))
 }
 
-fn row(name: &BindingName, binding: &BindingStatus, now: Timestamp) -> Row {
+fn row(name: &BindingName, binding: &BindingStatus, shows_kind: bool, now: Timestamp) -> Row {
     let or_nothing = |text: Option<String>| text.unwrap_or_else(|| cells::NOTHING.to_owned());
     let file = binding.file.as_ref();
-    let cells = vec![
+    let mut cells = vec![
         name.as_ref().to_owned(),
         binding.state.to_string(),
         or_nothing(file.map(|file| cells::until(file.not_after, now))),
         or_nothing(binding.served.as_ref().map(|served| cells::leaves(&served.leaf_sha256))),
-        or_nothing(file.map(|file| cells::names(&file.names))),
+        or_nothing(file.map(|file| cells::content(binding.kind, file))),
     ];
-    Row { cells, notes: cells::notes(binding) }
+    if shows_kind {
+        cells.insert(1, binding.kind.to_string());
+    }
+    Row { cells, notes: [cells::authorities(binding), cells::notes(binding)].concat() }
 }
 
 #[cfg(test)]

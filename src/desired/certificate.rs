@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
-use super::{INGRESS_CONTROLLER, MANAGED_BY, Owner, Refusal, Want};
+use super::{Owner, Refusal, Want, demand_no_other_controller};
 use crate::bundle::{Facts, Fingerprint, Reason};
 use crate::held::{Held, HeldCertificate, HeldObject, Snapshot};
 use crate::names::Sni;
@@ -42,6 +42,17 @@ impl DesiredCertificate {
     #[must_use]
     pub fn held(&self, held: HeldCertificate) -> Held {
         Held { facts: self.held_facts(&held).clone(), object: HeldObject::Certificate(held) }
+    }
+
+    /// The names that are written with it.
+    pub(super) fn written_names(&self) -> BTreeSet<&str> {
+        let taken = self.take.iter().map(AsRef::as_ref);
+        match &self.footing {
+            Footing::Ours { fields, .. } => {
+                fields.snis.iter().map(String::as_str).chain(taken).collect()
+            }
+            Footing::Adopted { .. } => taken.collect(),
+        }
     }
 
     pub(super) const fn fields_differ(&self) -> bool {
@@ -207,10 +218,7 @@ fn owners_of(names: &Names, snapshot: &Snapshot) -> BTreeMap<Sni, Owner> {
 }
 
 fn demand_adoptable(held: &HeldCertificate) -> Result<(), Refusal> {
-    let foreign = |tag: &&String| *tag == INGRESS_CONTROLLER || tag.starts_with(MANAGED_BY);
-    if let Some(tag) = held.tags.iter().find(foreign) {
-        return Err(Refusal::OtherController { id: held.id, tag: Quoted::new(tag) });
-    }
+    demand_no_other_controller(held.id, &held.tags)?;
     if held.is_reference {
         return Err(Refusal::VaultReference { id: held.id });
     }
@@ -326,6 +334,7 @@ mod tests {
     use crate::bundle;
     use crate::claims::Claims;
     use crate::desired::Own;
+    use crate::held::INGRESS_CONTROLLER;
     use crate::names::Instance;
 
     const OURS: &str = "managed-by:kong-cert-reloader:default";

@@ -90,9 +90,13 @@ impl Wire for AdminClient {
             Method::Get => reqwest::Method::GET,
             Method::Put => reqwest::Method::PUT,
             Method::Patch => reqwest::Method::PATCH,
+            Method::Post => reqwest::Method::POST,
         };
         let mut request =
             ready.client.request(method, self.target(&call.path)?).headers(ready.headers.clone());
+        if !call.more_time.is_zero() {
+            request = request.timeout(self.settings.timeout + call.more_time);
+        }
         if let Some(body) = call.body {
             request = request.header(CONTENT_TYPE, "application/json").body(body);
         }

@@ -1,26 +1,22 @@
 //! A Kong on a database: each object has a path of its own.
 
+mod authorities;
 mod certificates;
+mod licenses;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use bytes::Bytes;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
-use super::{Answer, Call, Failure, Kong, LIST_LIMIT, Method, OBJECT_LIMIT, Wire, parse};
+pub use self::authorities::Refused;
+use super::{Answer, Call, Failure, Kong, LIST_LIMIT, Method, Wire, parse};
 use crate::desired::Desired;
 use crate::held::{Held, Snapshot};
 use crate::names::Sni;
 use crate::quote::Quoted;
-
-/// Whether Kong looks it up in a vault.
-pub(super) fn is_reference(text: &str) -> bool {
-    text.starts_with("{vault://")
-}
 
 /// Kong's largest page.
 const PAGE: usize = 1000;
@@ -35,6 +31,48 @@ pub enum Query {
         /// The names that it would have.
         names: BTreeSet<Sni>,
     },
+    /// All certificates.
+    AllCertificates,
+    /// CA certificates.
+    Authorities {
+        /// Those of which it is asked whether anything refers to them.
+        doubted: BTreeSet<Uuid>,
+    },
+    /// Licences.
+    Licenses,
+}
+
+impl Query {
+    /// What is read once for several of `queries`: all certificates for `many` of them, and whatever
+    /// is a list in any case.
+    pub fn together<'a>(queries: impl Iterator<Item = &'a Self>, many: usize) -> Vec<Self> {
+        let (mut certificates, mut licenses) = (0, false);
+        let mut authorities = None::<BTreeSet<Uuid>>;
+        for query in queries {
+            match query {
+                Self::Certificate { .. } | Self::AllCertificates => certificates += 1,
+                Self::Authorities { doubted } => {
+                    authorities.get_or_insert_default().extend(doubted);
+                }
+                Self::Licenses => licenses = true,
+            }
+        }
+        let certificates = (certificates >= many).then_some(Self::AllCertificates);
+        let authorities = authorities.map(|doubted| Self::Authorities { doubted });
+        let licenses = licenses.then_some(Self::Licenses);
+        [certificates, authorities, licenses].into_iter().flatten().collect()
+    }
+
+    /// Whether its answer is one to `other`, too.
+    #[must_use]
+    pub const fn covers(&self, other: &Self) -> bool {
+        matches!(
+            (self, other),
+            (Self::AllCertificates, Self::Certificate { .. })
+                | (Self::Authorities { .. }, Self::Authorities { .. })
+                | (Self::Licenses, Self::Licenses)
+        )
+    }
 }
 
 impl<W: Wire> Kong<W> {
@@ -44,20 +82,18 @@ impl<W: Wire> Kong<W> {
     ///
     /// If any of it cannot be read.
     pub async fn look(&self, query: &Query) -> Result<Snapshot, Failure> {
-        match query {
-            Query::Certificate { id, names } => self.look_at_certificate(*id, names).await,
-        }
-    }
-
-    /// Reads all that these queries ask for, page by page: cheaper than [`Self::look`] for many.
-    ///
-    /// # Errors
-    ///
-    /// If any page cannot be read.
-    pub async fn look_at_all(&self) -> Result<Arc<Snapshot>, Failure> {
         let mut snapshot = Snapshot::default();
-        self.look_at_certificates(&mut snapshot).await?;
-        Ok(Arc::new(snapshot))
+        match query {
+            Query::Certificate { id, names } => {
+                self.look_at_certificate(*id, names, &mut snapshot).await?;
+            }
+            Query::AllCertificates => self.look_at_certificates(&mut snapshot).await?,
+            Query::Authorities { doubted } => {
+                self.look_at_authorities(doubted, &mut snapshot).await?;
+            }
+            Query::Licenses => self.look_at_licenses(&mut snapshot).await?,
+        }
+        Ok(snapshot)
     }
 
     /// Whether there is still no object where `desired` would be created.
@@ -66,28 +102,44 @@ impl<W: Wire> Kong<W> {
     ///
     /// If that cannot be told.
     pub async fn is_absent(&self, desired: &Desired) -> Result<bool, Failure> {
-        match desired {
-            Desired::Certificate(desired, _) => {
-                Ok(self.get(&certificates::path(desired.id)).await?.is_none())
-            }
-        }
+        let path = match desired {
+            Desired::Certificate(desired, _) => certificates::path(desired.id),
+            Desired::Authorities(desired) => match &desired.objects[..] {
+                [object] if desired.is_in_place => authorities::path(object.id),
+                // Whoever creates one under an id that is made of its digest creates the same.
+                _ => return Ok(true),
+            },
+            Desired::License(desired, _) => licenses::path(desired.id),
+        };
+        Ok(self.get(&path).await?.is_none())
     }
 
-    /// Writes what is desired; returns what Kong holds then.
+    /// Writes what is desired, but for what Kong has `refused` of it before; returns what Kong holds
+    /// then, and why it would not have the rest.
     ///
     /// # Errors
     ///
     /// If Kong does not show afterwards what was sent.
-    pub async fn write(&self, desired: &Desired) -> Result<Held, Failure> {
+    pub async fn write(
+        &self,
+        desired: &Desired,
+        refused: &mut Refused,
+    ) -> Result<(Held, Option<Failure>), Failure> {
         match desired {
-            Desired::Certificate(desired, pairs) => self.write_certificate(desired, pairs).await,
+            Desired::Certificate(desired, pairs) => {
+                Ok((self.write_certificate(desired, pairs).await?, None))
+            }
+            Desired::Authorities(desired) => self.write_authorities(desired, refused).await,
+            Desired::License(desired, license) => {
+                Ok((self.write_license(desired, license).await?, None))
+            }
         }
     }
 
     /// `None` if there is no such object.
     async fn get(&self, path: &str) -> Result<Option<Answer>, Failure> {
-        let path = self.path(path);
-        let call = Call { method: Method::Get, path, body: None, limit: OBJECT_LIMIT };
+        let path = self.placed(path);
+        let call = Call::new(Method::Get, path, None);
         match self.ask(call).await {
             Ok(answer) => Ok(Some(answer)),
             Err(Failure::NoSuchPath { status: 404, .. }) => Ok(None),
@@ -96,8 +148,8 @@ impl<W: Wire> Kong<W> {
     }
 
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, Failure> {
-        let path = self.path(path);
-        let call = Call { method, path, body: Some(body), limit: OBJECT_LIMIT };
+        let path = self.placed(path);
+        let call = Call::new(method, path, Some(body));
         self.ask(call).await.map_err(|failure| gone_meanwhile(failure, method))
     }
 
@@ -107,17 +159,26 @@ impl<W: Wire> Kong<W> {
         list: &str,
         mut take: impl FnMut(T),
     ) -> Result<(), Failure> {
+        self.each_page(list, |objects: Vec<T>, _| objects.into_iter().for_each(&mut take)).await
+    }
+
+    /// Hands over each page of a list: its objects, and the text that they were in.
+    async fn each_page<T: DeserializeOwned>(
+        &self,
+        list: &str,
+        mut take: impl FnMut(Vec<T>, &[u8]),
+    ) -> Result<(), Failure> {
         let mut offset = None::<String>;
         let mut seen = BTreeSet::new();
         loop {
             let page = offset
                 .as_deref()
                 .map_or_else(String::new, |offset| format!("&offset={}", percent_encoded(offset)));
-            let path = self.path(&format!("{list}?size={PAGE}{page}"));
-            let call = Call { method: Method::Get, path, body: None, limit: LIST_LIMIT };
+            let path = self.placed(&format!("{list}?size={PAGE}{page}"));
+            let call = Call { limit: LIST_LIMIT, ..Call::new(Method::Get, path, None) };
             let answer = self.ask(call).await?;
             let page: Page<T> = parse(&answer)?;
-            page.data.into_iter().for_each(&mut take);
+            take(page.data, &answer.body);
             match page.offset {
                 Some(next) if seen.insert(next.clone()) => offset = Some(next),
                 Some(_) => {
@@ -148,21 +209,6 @@ fn gone_meanwhile(failure: Failure, method: Method) -> Failure {
 /// An answer that is no object of ours.
 fn another_body(answer: &Answer) -> Failure {
     Failure::not_kong(format!("status {} with another body", answer.status))
-}
-
-/// JSON in one buffer that is wiped when dropped.
-fn json(body: &impl Serialize) -> Bytes {
-    struct Wiped(Zeroizing<Vec<u8>>);
-    impl AsRef<[u8]> for Wiped {
-        fn as_ref(&self) -> &[u8] {
-            &self.0
-        }
-    }
-    // Large enough for two pairs with long chains: a buffer that grows leaves copies behind.
-    let mut buffer = Zeroizing::new(Vec::with_capacity(64 * 1024));
-    // Strings and sets of strings into memory: there is nothing that could fail.
-    let _ = serde_json::to_writer(&mut *buffer, body);
-    Bytes::from_owner(Wiped(buffer))
 }
 
 /// Everything but RFC 3986's unreserved characters.

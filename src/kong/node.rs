@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::{Call, Failure, Kong, Method, OBJECT_LIMIT, Wire, parse};
+use super::{Call, Failure, Kong, Method, Wire, parse};
 use crate::quote::Quoted;
 use crate::settings::AdminMode;
 
@@ -21,14 +21,22 @@ pub struct Node {
     pub tls_listeners: Vec<Listener>,
     /// Within this time every node of the cluster has heard of a change.
     pub spread: Duration,
+    /// The process id of its nginx's master.
+    pub master: Option<u32>,
     /// Whether it said all this itself.
     pub was_asked: bool,
 }
 
 impl Node {
+    /// A Kong that cannot be asked.
+    pub(crate) const fn unknown() -> Self {
+        Self::assumed(Mode::Database)
+    }
+
     /// A Kong that is not asked, with Kong's defaults.
     const fn assumed(mode: Mode) -> Self {
-        Self { mode, version: None, tls_listeners: Vec::new(), spread: SPREAD, was_asked: false }
+        let tls_listeners = Vec::new();
+        Self { mode, version: None, tls_listeners, spread: SPREAD, master: None, was_asked: false }
     }
 }
 
@@ -80,8 +88,7 @@ impl<W: Wire> Kong<W> {
     /// If the node cannot be asked (`GET /` is 500 while its database is down); then nothing is
     /// known, and it is asked again at the next call.
     pub async fn meet(&mut self) -> Result<&Node, Failure> {
-        let is_of_use = self.node.as_ref().is_some_and(|node| node.mode != Mode::Dbless);
-        if self.is_node_doubted || !is_of_use {
+        if self.is_node_doubted || self.node.is_none() {
             let asked = match self.mode {
                 AdminMode::Database => Ok(Node::assumed(Mode::Database)),
                 AdminMode::ControlPlane => Ok(Node::assumed(Mode::ControlPlane)),
@@ -113,6 +120,7 @@ impl<W: Wire> Kong<W> {
             version: root.version.as_deref().map(Quoted::new),
             tls_listeners: root.configuration.tls_listeners(),
             spread: root.configuration.spread(),
+            master: root.pids.and_then(|pids| pids.master),
             was_asked: true,
         })
     }
@@ -125,7 +133,7 @@ impl<W: Wire> Kong<W> {
     /// If it does not say.
     pub async fn is_database_reachable(&self) -> Result<bool, Failure> {
         let path = "/status".to_owned();
-        let call = Call { method: Method::Get, path, body: None, limit: OBJECT_LIMIT };
+        let call = Call::new(Method::Get, path, None);
         let answer = self.ask(call).await?;
         let status: NodeStatus = parse(&answer)?;
         Ok(status.database.reachable)
@@ -134,7 +142,7 @@ impl<W: Wire> Kong<W> {
 
 /// Asks a node what it is.
 pub(super) fn root() -> Call {
-    Call { method: Method::Get, path: "/".to_owned(), body: None, limit: OBJECT_LIMIT }
+    Call::new(Method::Get, "/", None)
 }
 
 /// What it answers.
@@ -142,6 +150,12 @@ pub(super) fn root() -> Call {
 pub(super) struct Root {
     version: Option<String>,
     configuration: Configuration,
+    pids: Option<Pids>,
+}
+
+#[derive(Deserialize)]
+struct Pids {
+    master: Option<u32>,
 }
 
 #[derive(Deserialize)]

@@ -2,7 +2,9 @@
 
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, geteuid, pidfd_open, pidfd_send_signal, test_kill_process,
+};
 
 use super::NoReload;
 use super::processes::{Identity, Process, owner_of};
@@ -32,6 +34,14 @@ impl Master {
 
     pub(super) const fn identity(&self) -> Identity {
         self.identity
+    }
+
+    /// Whether a signal may be sent; none is.
+    pub(super) fn check(&self) -> Result<(), NoReload> {
+        let pid = self.identity.pid;
+        let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let checked = number.map_or(Err(Errno::SRCH), test_kill_process);
+        checked.map_err(|errno| unsent(pid, errno, geteuid().as_raw(), owner_of(pid)))
     }
 
     /// Sends SIGHUP.

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
+use std::time::{Duration, SystemTime};
 
 use procfs::{ProcError, ProcResult};
 
@@ -124,6 +125,15 @@ impl Processes {
     pub(super) fn workers_of(&self, master: Identity) -> BTreeSet<Identity> {
         let is_its = |it: &&Process| it.role == Role::Worker && it.parent == master.pid;
         self.all.values().filter(is_its).map(|worker| worker.identity).collect()
+    }
+
+    /// When the youngest of them was started.
+    pub(super) fn loaded_at(&self, master: Identity) -> Option<SystemTime> {
+        let started = self.workers_of(master).iter().map(|worker| worker.started).max()?;
+        let ticks = procfs::ticks_per_second();
+        let since_boot = Duration::from_millis(started.saturating_mul(1000) / ticks.max(1));
+        let boot = procfs::boot_time_secs().ok()?;
+        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(boot) + since_boot)
     }
 
     /// What may keep us from seeing a master that runs.

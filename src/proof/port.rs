@@ -1,7 +1,6 @@
 //! Where handshakes are made: as configured, or as Kong says of itself.
 
 use std::fmt;
-use std::net::IpAddr;
 
 use thiserror::Error;
 
@@ -36,7 +35,9 @@ pub enum NoProof {
     #[error("Kong's proxy_listen has no ssl; set PROXY__ADDRESS if TLS ends elsewhere")]
     NoListener,
     /// Kong is not asked what it is.
-    #[error("with ADMIN__MODE=database Kong is not asked for its proxy port; set PROXY__ADDRESS")]
+    #[error(
+        "Kong is not asked for its proxy port, because of ADMIN__MODE or for want of ADMIN__URL; set PROXY__ADDRESS"
+    )]
     NotAsked,
 }
 
@@ -46,7 +47,7 @@ impl ProxyPort {
     /// # Errors
     ///
     /// Where there is none.
-    pub fn of(proxy: &Proxy, admin: &AdminUrl, node: &Node) -> Result<Self, NoProof> {
+    pub fn of(proxy: &Proxy, admin: Option<&AdminUrl>, node: &Node) -> Result<Self, NoProof> {
         let address = proxy.address.as_ref().ok_or(NoProof::Off)?;
         let (at, listener) = match address {
             ProxyAddress::At(at) => {
@@ -74,12 +75,14 @@ impl ProxyPort {
 }
 
 /// A wildcard is reached where the Admin API is: beside us, by default.
-fn host_of(listener: &Listener, admin: &AdminUrl) -> String {
+fn host_of(listener: &Listener, admin: Option<&AdminUrl>) -> String {
     match listener.ip {
         ip if !ip.is_unspecified() => ip.to_string(),
-        _ if !admin.is_loopback() => admin.host().to_owned(),
-        IpAddr::V4(_) => "127.0.0.1".to_owned(),
-        IpAddr::V6(_) => "::1".to_owned(),
+        ip => match admin.filter(|admin| !admin.is_loopback()) {
+            Some(admin) => admin.host().to_owned(),
+            None if ip.is_ipv4() => "127.0.0.1".to_owned(),
+            None => "::1".to_owned(),
+        },
     }
 }
 
@@ -97,7 +100,7 @@ mod tests {
 
     fn node(mode: Mode, tls_listeners: Vec<Listener>) -> Node {
         let spread = Duration::from_secs(5);
-        Node { mode, version: None, tls_listeners, spread, was_asked: true }
+        Node { mode, version: None, tls_listeners, spread, master: None, was_asked: true }
     }
 
     #[test]
@@ -129,7 +132,7 @@ mod tests {
             (&auto, beside, Mode::Database, vec![], Err(NoProof::NoListener)),
             (&off, beside, Mode::Database, both, Err(NoProof::Off)),
         ] {
-            let port = ProxyPort::of(proxy, &admin.parse().unwrap(), &node(mode, listeners));
+            let port = ProxyPort::of(proxy, Some(&admin.parse().unwrap()), &node(mode, listeners));
             let shown = port
                 .map(|port| format!("{port}{}", if port.proxy_protocol { " proxied" } else { "" }));
             assert_eq!(shown.as_deref().map_err(|why| *why), expected);
@@ -139,7 +142,7 @@ mod tests {
     #[test]
     fn a_kong_that_is_not_asked_tells_no_port() {
         let node = Node { was_asked: false, ..node(Mode::Database, vec![]) };
-        let port = ProxyPort::of(&Proxy::default(), &"http://[::1]".parse().unwrap(), &node);
+        let port = ProxyPort::of(&Proxy::default(), None, &node);
         assert_eq!(port, Err(NoProof::NotAsked));
     }
 }

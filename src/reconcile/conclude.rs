@@ -1,9 +1,12 @@
 //! What came of a plan: what the ledger keeps of it, and where the binding stands now.
 
+use std::time::Duration;
+
 use tracing::{debug, info, warn};
 
 use super::ledger::{Ledger, pair};
-use super::plan::{Decided, Outcome, Plan, Planned};
+use super::memory::Memory;
+use super::plan::{Candidate, Decided, Outcome, Plan, Planned};
 use super::verdict::{Verdict, tell, why};
 use super::warnings::{objects, warnings};
 use super::{Again, Conclusion, Obstacle};
@@ -12,7 +15,7 @@ use crate::clock::Timestamp;
 use crate::decide::{Decision, Wait};
 use crate::desired::Desired;
 use crate::held::Held;
-use crate::kong::Failure;
+use crate::kong::{Failure, Query};
 use crate::metrics::PushOutcome;
 use crate::names::BindingName;
 use crate::status::{Reason, Shown, State};
@@ -27,7 +30,7 @@ impl Ledger {
     ) -> Conclusion {
         match obstacle {
             Obstacle::Failure(failure) => self.failed(name, failure, now),
-            Obstacle::Unsupported(_) => self.stand(name, obstacle.verdict(), None, Some(true), now),
+            Obstacle::NoAdminApi => self.stand(name, obstacle.verdict(), None, Some(true), now),
         }
     }
 
@@ -41,9 +44,15 @@ impl Ledger {
         let Planned { candidate, held, plan, .. } = planned;
         let name = &candidate.binding.name;
         let facts = candidate.facts();
+        if !matches!(plan, Plan::Unread(_)) {
+            self.memory(name, now).note_look(&candidate);
+        }
         let decided = match plan {
             Plan::Decided(decided) => decided,
-            Plan::Unread(failure) | Plan::RefusedBefore(failure) => {
+            Plan::Unread(failure) => return self.failed(name, &failure, now),
+            Plan::RefusedBefore(failure, decided) => {
+                self.remember(name, &decided, held.as_ref(), facts, now);
+                self.show_object(name, &decided.desired, held.as_ref(), facts, now);
                 return self.failed(name, &failure, now);
             }
             Plan::Refused(refusal) => {
@@ -60,7 +69,7 @@ impl Ledger {
             Outcome::Unwritten | Outcome::DryRun => {
                 let prove = self.observe(name, held.as_ref(), now);
                 let conclusion = if matches!(outcome, Outcome::DryRun) {
-                    let verdict = Verdict::of_dry_run(decided.decision);
+                    let verdict = Verdict::of_dry_run(decided.decision, &decided.desired);
                     self.stand(name, verdict, None, Some(true), now)
                 } else {
                     self.unwritten(name, decided.decision, facts, now)
@@ -73,7 +82,16 @@ impl Ledger {
                 let again = Some(Again::Retry { not_before: None });
                 self.stand(name, Verdict::no_database(), again, Some(true), now)
             }
+            Outcome::Applying => {
+                let memory = self.memory(name, now);
+                memory.sent = decided.desired.ids().first().map(|id| (*id, facts.fingerprint));
+                let again = Some(Again::After(self.poll));
+                self.stand(name, Verdict::applying(), again, Some(true), now)
+            }
             Outcome::Written(held) => self.pushed(name, &decided, &held, facts, now),
+            Outcome::WrittenInPart(held, failure) => {
+                self.pushed_in_part(name, &decided, *held, facts, &failure, now)
+            }
             Outcome::Unsent(failure) | Outcome::Failed(failure @ Failure::NotSent) => {
                 self.failed(name, &failure, now)
             }
@@ -128,9 +146,14 @@ impl Ledger {
         now: Timestamp,
     ) -> Conclusion {
         let memory = self.memory(name, now);
+        memory.doubt(&decided.desired);
         if failure.may_have_landed() {
             memory.sent = decided.desired.ids().first().map(|id| (*id, facts.fingerprint));
         }
+        if matches!(failure, Failure::RefusedInPart { .. }) {
+            self.show_object(name, &decided.desired, held.as_ref(), facts, now);
+        }
+        let memory = self.memory(name, now);
         let outcome = if failure.is_passing() {
             PushOutcome::Failed
         } else {
@@ -189,6 +212,7 @@ impl Ledger {
         if decided.is_revert {
             memory.note_revert();
         }
+        memory.doubted.clone_from(&decided.unreferenced);
         memory.status.kong = held_facts.and_then(|facts| Some(Shown::from(facts.as_ref().ok()?)));
         // What is written is shown when it is there.
         if !decided.decision.writes() {
@@ -205,9 +229,10 @@ impl Ledger {
         now: Timestamp,
     ) -> Conclusion {
         info!(
-            binding = %name, object = decided.desired.shown(), fingerprint = %facts.fingerprint,
+            binding = %name, object = %decided.desired.shown(), fingerprint = %facts.fingerprint,
             why = why(decided.decision), "pushed"
         );
+        tell_created(name, &decided.desired, held);
         self.metrics.push(name, PushOutcome::Applied);
         self.show_object(name, &decided.desired, Some(held), facts, now);
         let memory = self.memory(name, now);
@@ -217,7 +242,30 @@ impl Ledger {
             memory.note_push();
         }
         memory.settle(facts);
-        self.agreed(name, held.certificate(), facts, true, now)
+        let again = memory.doubt(&decided.desired);
+        let conclusion = self.agreed(name, held.certificate(), facts, true, now);
+        Conclusion { again: again.or(conclusion.again), ..conclusion }
+    }
+
+    /// One that Kong refuses does not keep the others from it.
+    fn pushed_in_part(
+        &mut self,
+        name: &BindingName,
+        decided: &Decided,
+        held: Held,
+        facts: &Facts,
+        failure: &Failure,
+        now: Timestamp,
+    ) -> Conclusion {
+        tell_created(name, &decided.desired, &held);
+        self.metrics.push(name, PushOutcome::Refused);
+        self.show_object(name, &decided.desired, Some(&held), facts, now);
+        let memory = self.memory(name, now);
+        memory.status.kong = held.facts.as_ref().ok().map(Shown::from);
+        let again = memory.doubt(&decided.desired);
+        memory.refused = Some((facts.fingerprint, Some(held), failure.clone()));
+        let conclusion = self.failed(name, failure, now);
+        Conclusion { again: again.or(conclusion.again), ..conclusion }
     }
 
     fn show_object(
@@ -228,7 +276,8 @@ impl Ledger {
         facts: &Facts,
         now: Timestamp,
     ) {
-        let mut warnings = warnings(desired, held, facts, now);
+        let doubted = self.memory(name, now).doubted.clone();
+        let mut warnings = warnings(desired, held, facts, &doubted, now);
         warnings.extend(self.unasked(held.and_then(Held::certificate)));
         let status = &mut self.memory(name, now).status;
         for warning in warnings.iter().filter(|warning| !status.warnings.contains(warning)) {
@@ -238,7 +287,12 @@ impl Ledger {
         status.objects = held.map(|held| objects(desired, held)).unwrap_or_default();
     }
 
-    fn failed(&mut self, name: &BindingName, failure: &Failure, now: Timestamp) -> Conclusion {
+    pub(super) fn failed(
+        &mut self,
+        name: &BindingName,
+        failure: &Failure,
+        now: Timestamp,
+    ) -> Conclusion {
         let not_before = match failure {
             Failure::Unavailable { retry_after, .. } => *retry_after,
             _ => None,
@@ -277,5 +331,30 @@ impl Ledger {
             debug!(binding = %name, state = %status.state, "looked at");
         }
         Conclusion { name: name.clone(), status: memory.shown(), again, prove: None, answered }
+    }
+}
+
+/// Whoever configures a service or plugin needs the ids.
+fn tell_created(name: &BindingName, desired: &Desired, held: &Held) {
+    let ids = held.ids();
+    for object in desired.created_authorities().filter(|object| ids.contains(&object.id)) {
+        let subject = object.authority.subject();
+        info!(binding = %name, object = %object.id, %subject, "CA certificate created");
+    }
+}
+
+impl Memory {
+    /// Kong was looked at for a candidate.
+    fn note_look(&mut self, candidate: &Candidate) {
+        self.refused_members.clone_from(&candidate.refused);
+        if matches!(&candidate.query, Query::Authorities { doubted } if !doubted.is_empty()) {
+            self.note_lookup();
+        }
+    }
+
+    /// Nothing may refer to what Kong did not hold before; the next look asks.
+    fn doubt(&mut self, desired: &Desired) -> Option<Again> {
+        self.doubt_all(desired.created_authorities().map(|object| object.id));
+        (!self.doubted.is_empty()).then_some(Again::After(Duration::ZERO))
     }
 }

@@ -5,9 +5,11 @@ use tracing::{info, warn};
 use super::ledger::Ledger;
 use super::memory::{Memory, TEMPORARY};
 use super::plan::Candidate;
+use super::reloading::Readable;
+use super::together::Base;
 use super::verdict::Verdict;
 use super::{Again, Conclusion, Woken};
-use crate::binding::{Binding, Wish};
+use crate::binding::{Binding, Content, Wish};
 use crate::bundle::Facts;
 use crate::clock::Timestamp;
 use crate::desired;
@@ -22,8 +24,14 @@ pub(super) enum Looked {
     Unchanged,
     /// There is nothing to bring to Kong.
     Concluded(Box<Conclusion>),
+    /// Kong should hold it.
     Servable(Box<Candidate>),
+    /// nginx should have read it.
+    Readable(Box<Readable>),
+    /// The rest of Kong's configuration.
+    Configuration(Base),
 }
+
 impl Ledger {
     /// Reads and judges the files of one generation.
     pub(super) fn look_at_files(
@@ -42,6 +50,8 @@ impl Ledger {
         }
         let read = binding.source().read();
         memory.note_identity(read.as_ref().ok().map(|generation| generation.identity().clone()));
+        memory.written = binding.source().modified();
+        let written = memory.written;
         let judged = match &read {
             Ok(generation) => self.judge(&binding, generation, now),
             Err(unreadable) if unreadable.reason() == Unreadable::Changing => {
@@ -65,7 +75,13 @@ impl Ledger {
             }
         };
         match judged {
-            Ok(wish) => Looked::Servable(Box::new(self.candidate(binding, wish))),
+            Ok(Content::Wish(wish)) => Looked::Servable(Box::new(self.candidate(binding, wish))),
+            Ok(Content::Read(files, facts)) => {
+                Looked::Readable(Box::new(Readable { name: binding.name, files, facts, written }))
+            }
+            Ok(Content::Configuration(document, fingerprint)) => {
+                Looked::Configuration(Base { name: binding.name, document, fingerprint })
+            }
             Err(early) => {
                 Looked::Concluded(Box::new(self.conclude_early(&binding.name, early, now)))
             }
@@ -77,14 +93,15 @@ impl Ledger {
         binding: &Binding,
         generation: &Generation,
         now: Timestamp,
-    ) -> Result<Wish, Early> {
-        let wish = binding.wish(generation).and_then(|wish| {
+    ) -> Result<Content, Early> {
+        let content = binding.content(generation, now).and_then(|content| {
             // An expired certificate is shown, too: its date is what one wants to see.
-            self.note_bundle(binding, wish.facts(), now);
-            wish.facts().check_expired(binding.file(), now).map(|()| wish)
+            self.note_content(binding, &content, now);
+            content.check_expired(binding.file(), now)?;
+            Ok(content)
         });
-        let wish = match wish {
-            Ok(wish) => wish,
+        let content = match content {
+            Ok(content) => content,
             Err(invalid) => {
                 let may_be_torn = invalid.is_torn() && !binding.source().is_swapped();
                 let message = invalid.to_string();
@@ -92,15 +109,28 @@ impl Ledger {
                     let verdict = Verdict::new(State::Pending, Reason::Changing, message);
                     return Err(Early::LookAgain(verdict));
                 }
-                let reason = Reason::Bundle(invalid.reason());
+                let reason = Reason::from(&invalid);
                 return Err(Early::Concluded(Verdict::new(State::Invalid, reason, message), None));
             }
         };
-        if wish.facts().not_yet_valid_at(now) {
-            let from = wish.facts().validity.not_before;
+        let facts = content.facts().filter(|facts| facts.not_yet_valid_at(now));
+        if let Some(facts) = facts {
+            let from = facts.validity.not_before;
             return Err(Early::Concluded(Verdict::not_yet_valid(from), Some(Again::At(from))));
         }
-        Ok(wish)
+        Ok(content)
+    }
+
+    fn note_content(&mut self, binding: &Binding, content: &Content, now: Timestamp) {
+        if let Some(facts) = content.facts() {
+            return self.note_bundle(binding, facts, now);
+        }
+        if let Content::Configuration(_, fingerprint) = content
+            && self.memory(&binding.name, now).note_bundle(*fingerprint)
+        {
+            self.metrics.generation(&binding.name);
+            info!(binding = %binding.name, %fingerprint, "generation seen");
+        }
     }
 
     fn note_bundle(&mut self, binding: &Binding, facts: &Facts, now: Timestamp) {
@@ -127,8 +157,16 @@ impl Ledger {
                 self.claims.claim_names(&binding.name, &names, settings.snis.is_some());
                 Query::Certificate { id: self.own.certificate_of(&binding.name, settings), names }
             }
+            Wish::Authorities(..) => {
+                let memory = self.memory.get(&binding.name);
+                let doubted = memory.map(Memory::to_look_up).unwrap_or_default();
+                Query::Authorities { doubted }
+            }
+            Wish::License(..) => Query::Licenses,
         };
-        Candidate { binding, wish, query }
+        let memory = self.memory.get(&binding.name);
+        let refused = memory.map(|memory| memory.refused_members.clone()).unwrap_or_default();
+        Candidate { binding, wish, query, refused }
     }
 
     fn conclude_early(&mut self, name: &BindingName, early: Early, now: Timestamp) -> Conclusion {
@@ -162,6 +200,7 @@ enum Early {
     /// They may be half written.
     LookAgain(Verdict),
 }
+
 fn renew_at(binding: &Binding, facts: &Facts) -> Option<Timestamp> {
     let validity = facts.validity;
     let life = validity.not_before.until(validity.not_after);

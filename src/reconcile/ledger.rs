@@ -7,20 +7,24 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::memory::{Memory, Pair};
-use super::plan::{Candidate, Decided, Plan, Planned};
+use super::plan::{Candidate, Decided, Look, Plan, Planned};
 use super::proving::Proof;
+use super::reloading::Reloads;
 use super::subject::Proving;
-use crate::binding::{Binding, Material};
+use super::together::Declared;
+use crate::binding::{Binding, Kind, Material};
 use crate::bundle::{self, Facts};
 use crate::claims::Claims;
 use crate::clock::Timestamp;
 use crate::decide::{Decision, Situation, decide};
-use crate::desired::{Desired, Own, Owner, Want, desired};
-use crate::held::{Held, Snapshot};
+use crate::declarative::Entity;
+use crate::desired::{self, Desired, Own, Owner, Want};
+use crate::held::Held;
 use crate::kong::Failure;
 use crate::metrics::Metrics;
 use crate::names::BindingName;
-use crate::settings::Settings;
+use crate::nginx::Reload;
+use crate::settings::{AuthoritySettings, Settings};
 
 pub(super) struct Ledger {
     pub(super) metrics: Metrics,
@@ -28,8 +32,20 @@ pub(super) struct Ledger {
     pub(super) hold: Duration,
     pub(super) debounce: Duration,
     forced: BTreeSet<BindingName>,
+    /// Whether other replicas write to what this Kong reads.
+    pub(super) is_shared: bool,
     pub(super) proof: Proof,
+    pub(super) reloads: Reloads,
+    pub(super) declared: Declared,
+    /// How often a Kong without a database is asked what it runs.
+    pub(super) poll: Duration,
+    /// `DECLARATIVE__FILE` is set.
+    pub(super) has_file: bool,
+    /// Write although another controller does.
+    pub(super) force: bool,
     pub(super) claims: Claims,
+    /// Objects that are fed by their ids alone: CA certificates in place, licences.
+    pub(super) places: BTreeMap<BindingName, (Entity, Uuid)>,
     pub(super) memory: BTreeMap<BindingName, Memory>,
 }
 
@@ -38,6 +54,7 @@ impl Ledger {
         settings: &Settings,
         metrics: Metrics,
         forced: BTreeSet<BindingName>,
+        nginx: Box<dyn Reload>,
     ) -> Self {
         Self {
             metrics,
@@ -45,8 +62,15 @@ impl Ledger {
             hold: settings.hold,
             debounce: settings.debounce,
             forced,
-            proof: Proof::new(!settings.dry_run),
+            is_shared: true,
+            proof: Proof::new(!settings.dry_run, &settings.proxy),
+            reloads: Reloads::new(nginx, settings),
+            declared: Declared::default(),
+            poll: settings.declarative.poll,
+            has_file: settings.declarative.file.is_some(),
+            force: settings.declarative.force,
             claims: Claims::default(),
+            places: BTreeMap::new(),
             memory: BTreeMap::new(),
         }
     }
@@ -58,6 +82,7 @@ impl Ledger {
         }
         let mut memory = Memory::new(now);
         memory.status.kind = binding.kind();
+        memory.source = Some(binding.source().clone()).filter(|_| binding.kind() == Kind::Reload);
         self.memory.insert(binding.name.clone(), memory);
         match &binding.material {
             Material::Certificate(files) => {
@@ -67,22 +92,44 @@ impl Ledger {
                     self.claims.claim_names(&binding.name, snis, true);
                 }
             }
+            // Kong holds each CA once, and licences without names: no two of them can fight.
+            Material::Authorities(AuthoritySettings { id: Some(id), .. }) => {
+                self.places.insert(binding.name.clone(), (Entity::Authority, *id));
+            }
+            Material::License(settings) => {
+                let id = settings.id.unwrap_or_else(|| self.own.license(&binding.name));
+                self.places.insert(binding.name.clone(), (Entity::License, id));
+            }
+            Material::Authorities(_) | Material::Reload(_) | Material::Configuration => {}
         }
+    }
+
+    /// Whether every binding that Kong holds something for is among these.
+    pub(super) fn are_all_for_kong(&self, looked: &BTreeSet<BindingName>) -> bool {
+        let mut all = self.memory.iter();
+        all.all(|(name, memory)| memory.status.kind == Kind::Reload || looked.contains(name))
+    }
+
+    /// Whether it is known of each certificate which object it feeds.
+    pub(super) fn are_all_placed(&self) -> bool {
+        let mut all = self.memory.values();
+        all.all(|memory| memory.status.kind != Kind::Certificate || memory.is_placed)
     }
 
     pub(super) fn memory(&mut self, name: &BindingName, now: Timestamp) -> &mut Memory {
         self.memory.entry(name.clone()).or_insert_with(|| Memory::new(now))
     }
+
     /// Decides about a candidate after a look at Kong.
     pub(super) fn plan(
         &self,
         candidate: Candidate,
-        look: Result<Arc<Snapshot>, Failure>,
+        look: Result<Look, Failure>,
         is_fresh: bool,
         now: Timestamp,
     ) -> Planned {
         let (plan, held) = match look {
-            Ok(snapshot) => self.decide(&candidate, &snapshot, now),
+            Ok(look) => self.decide(&candidate, &look, now),
             Err(failure) => (Plan::Unread(failure), None),
         };
         let announce = match &plan {
@@ -102,30 +149,33 @@ impl Ledger {
         Planned { candidate, held, plan, is_fresh, announce }
     }
 
-    fn decide(
-        &self,
-        candidate: &Candidate,
-        snapshot: &Snapshot,
-        now: Timestamp,
-    ) -> (Plan, Option<Held>) {
+    fn decide(&self, candidate: &Candidate, look: &Look, now: Timestamp) -> (Plan, Option<Held>) {
         let name = &candidate.binding.name;
         let facts = candidate.facts();
         let memory = self.memory.get(name);
-        let settled = memory.and_then(|memory| memory.settled_in(snapshot));
+        let settled = memory.and_then(|memory| memory.settled_in(&look.running));
         let want = Want { binding: name, own: &self.own, claims: &self.claims };
-        let desired = match desired(&want, &candidate.wish, snapshot, settled) {
+        let desired = match desired::desired(&want, &candidate.wish, &look.base, settled) {
             Ok(desired) => desired,
             Err(refusal) => return (Plan::Refused(refusal), None),
         };
-        let held = desired.held(snapshot);
-        let held_facts = held.as_ref().map(|held| &held.facts);
+        let held = desired.held(&look.running);
+        let whole = held.as_ref().filter(|_| !desired.lacks_some(&look.running));
+        let held_facts = whole.map(|held| &held.facts);
+        // What is written goes into the base; what differs is what runs.
+        let fields_differ = if Arc::ptr_eq(&look.base, &look.running) {
+            desired.fields_differ()
+        } else {
+            desired::desired(&want, &candidate.wish, &look.running, settled)
+                .map_or(true, |there| there.fields_differ())
+        };
         let (pushes, since_push) = memory.map(Memory::pushes).unwrap_or_default();
         let decision = decide(&Situation {
             now,
             file: Some(facts),
             held: held_facts.map(|held| held.as_ref().map_err(|reason| *reason)),
-            fields_differ: desired.fields_differ(),
-            is_shared: true,
+            fields_differ,
+            is_shared: self.is_shared,
             settled,
             unchanged_for: memory
                 .map(|memory| memory.unchanged_for(&pair(facts, held_facts)))
@@ -137,28 +187,37 @@ impl Ledger {
             forced: self.forced.contains(name),
         });
         let refused = memory.and_then(|memory| memory.refused.as_ref());
-        if decision.writes()
-            && let Some((file, before, failure)) = refused
-            && *file == facts.fingerprint
-            && *before == held
-        {
-            return (Plan::RefusedBefore(failure.clone()), held);
-        }
+        let refused = refused.filter(|(file, before, _)| {
+            decision.writes() && *file == facts.fingerprint && *before == held
+        });
         let contends = decision.writes() || decision == Decision::Contested;
         let is_revert = contends
             && settled == Some(facts.fingerprint)
-            && memory.is_some_and(|memory| !memory.repairing);
-        let decided = Decided { desired, decision, settled, is_revert };
-        (Plan::Decided(Box::new(decided)), held)
+            && memory.is_some_and(|memory| !memory.repairing)
+            && refused.is_none();
+        let doubted = memory.map(|memory| memory.doubted.clone()).unwrap_or_default();
+        let unreferenced = &doubted - look.running.cleared();
+        let decided = Box::new(Decided { desired, decision, settled, unreferenced, is_revert });
+        let plan = match refused {
+            Some((.., failure)) => Plan::RefusedBefore(failure.clone(), decided),
+            None => Plan::Decided(decided),
+        };
+        (plan, held)
     }
 
     /// What is planned to be fed by one binding is not adopted by the next.
     pub(super) fn claim_object(&mut self, planned: &Planned) {
-        if let Plan::Decided(decided) = &planned.plan {
-            let Desired::Certificate(desired, _) = &decided.desired;
-            self.claims.claim_object(&planned.candidate.binding.name, desired.id);
+        if let Plan::Decided(decided) = &planned.plan
+            && let Desired::Certificate(desired, _) = &decided.desired
+        {
+            let name = &planned.candidate.binding.name;
+            self.claims.claim_object(name, desired.id);
+            if let Some(memory) = self.memory.get_mut(name) {
+                memory.is_placed = true;
+            }
         }
     }
+
     /// Bindings that left a name to one of these objects.
     pub(super) fn disturbed_by(&self, written: &BTreeSet<Uuid>) -> Vec<BindingName> {
         if written.is_empty() {
@@ -174,6 +233,8 @@ impl Ledger {
     /// There is no such binding any more.
     pub(super) fn forget(&mut self, binding: &BindingName) {
         self.memory.remove(binding);
+        self.places.remove(binding);
+        self.reloads.forget(binding);
         self.claims.release(binding);
     }
 }

@@ -1,8 +1,8 @@
 //! What is remembered of a binding from pass to pass; nothing in it is secret, and nothing outlives
 //! the process.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -12,14 +12,19 @@ use crate::clock::Timestamp;
 use crate::decide::{FLAP_WINDOW, REVERT_WINDOW};
 use crate::desired::Owner;
 use crate::held::{Held, Snapshot};
-use crate::kong::Failure;
+use crate::kong::{Failure, Refused};
 use crate::names::Sni;
 use crate::reconcile::subject::Proving;
 use crate::status::{BindingStatus, State};
-use crate::volume::{FrozenMount, Identity};
+use crate::volume::{FrozenMount, Identity, Source};
 
 /// So often is a pair of plain files looked at again before it is called invalid.
 const SECOND_LOOKS: u8 = 2;
+
+/// So often is it looked up at each comparison what refers to a new CA certificate, and then once in
+/// so long: all services and plugins are read for it.
+const FIRST_LOOKUPS: u8 = 2;
+const LOOKUP_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// Of cert-manager's temporary certificate.
 pub(super) const TEMPORARY: &str = "the file holds cert-manager's temporary certificate, which stands in until the issuer has answered; if that takes long, see kubectl describe certificate,certificaterequest";
@@ -37,6 +42,10 @@ pub(super) struct Memory {
     pub(super) is_temporary: bool,
     /// The files as they were last read.
     identity: Option<Identity>,
+    /// When they were written, if the file system tells.
+    pub(super) written: Option<SystemTime>,
+    /// Where files lie that nginx reads itself.
+    pub(super) source: Option<Source>,
     second_looks: u8,
     /// The bundle that was last in the files.
     fingerprint: Option<Fingerprint>,
@@ -55,19 +64,29 @@ pub(super) struct Memory {
     pushes: VecDeque<Instant>,
     /// A revert was counted, and is not repaired yet.
     pub(super) repairing: bool,
+    /// Which object it feeds was decided once.
+    pub(super) is_placed: bool,
     /// What Kong refused: not sent again until file or held changes.
     pub(super) refused: Option<(Fingerprint, Option<Held>, Failure)>,
+    /// CA certificates of the file that Kong refused.
+    pub(super) refused_members: Refused,
+    /// CA certificates that were written, and to which nothing in Kong referred when last seen.
+    pub(super) doubted: BTreeSet<Uuid>,
+    /// How often that was looked up, and when last.
+    lookups: Option<(u8, Instant)>,
     /// What handshakes should show.
     pub(super) proving: Option<Proving>,
 }
 
 impl Memory {
-    pub(super) const fn new(now: Timestamp) -> Self {
+    pub(super) fn new(now: Timestamp) -> Self {
         Self {
             status: BindingStatus::starting(now),
             frozen: Vec::new(),
             is_temporary: false,
             identity: None,
+            written: None,
+            source: None,
             second_looks: 0,
             fingerprint: None,
             unsettled_since: None,
@@ -78,7 +97,11 @@ impl Memory {
             reverts: VecDeque::new(),
             pushes: VecDeque::new(),
             repairing: false,
+            is_placed: false,
             refused: None,
+            refused_members: Refused::default(),
+            doubted: BTreeSet::new(),
+            lookups: None,
             proving: None,
         }
     }
@@ -114,6 +137,22 @@ impl Memory {
         takes
     }
 
+    pub(super) fn has_shown_other(&self) -> bool {
+        self.proving.as_ref().is_some_and(Proving::shows_other)
+    }
+
+    /// Whether the files may be half written: they are not as they were judged, or not judged yet.
+    pub(super) fn is_changing(&self) -> bool {
+        let is_same = |source: &Source| self.identity.as_ref() == Some(&source.identity());
+        let is_as_judged = self.second_looks == 0 && self.source.as_ref().is_none_or(is_same);
+        self.status.state != State::Invalid && !is_as_judged
+    }
+
+    /// The bundle that was last in the files.
+    pub(super) const fn fingerprint(&self) -> Option<Fingerprint> {
+        self.fingerprint
+    }
+
     /// Whether the files could be served once.
     pub(super) const fn was_seen(&self) -> bool {
         self.fingerprint.is_some()
@@ -125,6 +164,7 @@ impl Memory {
         if is_new {
             self.fingerprint = Some(bundle);
             self.unsettled_since = Some(Instant::now());
+            self.refused_members = Refused::default();
         }
         is_new
     }
@@ -180,6 +220,29 @@ impl Memory {
         (recent, self.pushes.back().map(Instant::elapsed).unwrap_or_default())
     }
 
+    /// These are in Kong since this pass, and nothing may refer to them yet.
+    pub(super) fn doubt_all(&mut self, ids: impl IntoIterator<Item = Uuid>) {
+        let before = self.doubted.len();
+        self.doubted.extend(ids);
+        if self.doubted.len() > before {
+            self.lookups = None;
+        }
+    }
+
+    /// The CA certificates of which it is time to look up what refers to them.
+    pub(super) fn to_look_up(&self) -> BTreeSet<Uuid> {
+        let is_due = self
+            .lookups
+            .is_none_or(|(count, last)| count < FIRST_LOOKUPS || last.elapsed() >= LOOKUP_INTERVAL);
+        if is_due { self.doubted.clone() } else { BTreeSet::new() }
+    }
+
+    /// It was looked up.
+    pub(super) fn note_lookup(&mut self) {
+        let count = self.lookups.map_or(0, |(count, _)| count);
+        self.lookups = Some((count.saturating_add(1), Instant::now()));
+    }
+
     /// File and Kong agree on `facts`.
     pub(super) fn settle(&mut self, facts: &Facts) {
         if self.settled != Some(facts.fingerprint) {
@@ -189,6 +252,7 @@ impl Memory {
         self.sent = None;
         self.repairing = false;
         self.refused = None;
+        self.refused_members = Refused::default();
     }
 
     /// File and Kong agreed before we looked: that took no time that we know.

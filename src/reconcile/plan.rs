@@ -1,20 +1,40 @@
 //! What is to be done about a binding whose files are servable, and what came of it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use uuid::Uuid;
 
 use crate::binding::{Binding, Wish};
 use crate::bundle::{Facts, Fingerprint};
 use crate::decide::Decision;
 use crate::desired::{Desired, Refusal};
-use crate::held::Held;
-use crate::kong::{Failure, Query};
+use crate::held::{Held, Snapshot};
+use crate::kong::{Failure, Query, Refused};
 use crate::names::Sni;
+
+/// What Kong was found to hold.
+#[derive(Clone)]
+pub(super) struct Look {
+    /// What is written into: what runs, or what a file has.
+    pub(super) base: Arc<Snapshot>,
+    /// What runs.
+    pub(super) running: Arc<Snapshot>,
+}
+
+impl From<Arc<Snapshot>> for Look {
+    fn from(snapshot: Arc<Snapshot>) -> Self {
+        Self { base: Arc::clone(&snapshot), running: snapshot }
+    }
+}
 
 /// A binding whose files are servable.
 pub(super) struct Candidate {
     pub(super) binding: Binding,
     pub(super) wish: Wish,
     pub(super) query: Query,
+    /// What Kong would not have of it.
+    pub(super) refused: Refused,
 }
 
 impl Candidate {
@@ -36,6 +56,18 @@ pub(super) struct Planned {
 }
 
 impl Planned {
+    /// Whether something is to be written for it.
+    pub(super) fn writes(&self) -> bool {
+        matches!(&self.plan, Plan::Decided(decided) if decided.decision.writes())
+    }
+
+    /// What is to be written for it; with `even_in_sync` also what Kong holds already.
+    pub(super) fn change(&self, even_in_sync: bool) -> Option<&Desired> {
+        let Plan::Decided(decided) = &self.plan else { return None };
+        let is_held = even_in_sync && decided.decision == Decision::InSync;
+        (decided.decision.writes() || is_held).then_some(&decided.desired)
+    }
+
     /// What kept Kong from being looked at.
     pub(super) const fn unread(&self) -> Option<&Failure> {
         match &self.plan {
@@ -51,7 +83,7 @@ pub(super) enum Plan {
     /// No object may be written.
     Refused(Refusal),
     /// Kong refused just this before.
-    RefusedBefore(Failure),
+    RefusedBefore(Failure, Box<Decided>),
     Decided(Box<Decided>),
 }
 
@@ -60,6 +92,8 @@ pub(super) struct Decided {
     pub(super) decision: Decision,
     /// The last bundle on which file and Kong agreed.
     pub(super) settled: Option<Fingerprint>,
+    /// CA certificates to which nothing refers, of those that were doubted.
+    pub(super) unreferenced: BTreeSet<Uuid>,
     /// Another writer undid what was settled, and it was not counted yet.
     pub(super) is_revert: bool,
 }
@@ -72,12 +106,16 @@ pub(super) enum Outcome {
     DryRun,
     /// Kong holds it now.
     Written(Box<Held>),
+    /// Kong holds this much of it, and would not have the rest.
+    WrittenInPart(Box<Held>, Failure),
     /// What Kong holds was announced to its nodes.
     Announced,
     /// It was not, because Kong would not have it, or did not answer.
     NotAnnounced(Failure),
     /// It was not, because Kong does not reach its database.
     NoDatabase,
+    /// It was not answered in time, and may be applied yet.
+    Applying,
     /// It was not answered, or refused.
     Failed(Failure),
     /// Nothing was sent, because Kong could not be looked at again.

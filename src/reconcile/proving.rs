@@ -10,17 +10,24 @@ use super::ledger::Ledger;
 use super::subject::{Proving, Subject, served_names};
 use super::verdict::Verdict;
 use super::{Again, Conclusion, Prove};
+use crate::binding::Kind;
 use crate::bundle::{Facts, ServedChain};
 use crate::clock::Timestamp;
 use crate::held::{Held, HeldCertificate};
 use crate::kong::{Failure, Node};
 use crate::names::BindingName;
-use crate::proof::{self, About, Errand, Evidence, NoProof, ProxyPort, Question, Step, Unseen};
-use crate::settings::{AdminUrl, Proxy};
+use crate::proof::{
+    self, About, Errand, Evidence, Finding, NoProof, ProxyPort, Question, Step, Unseen,
+};
+use crate::settings::{AdminUrl, HostPort, Proxy, ProxyProtocol};
 use crate::status::{BindingStatus, Reason, State};
 
 /// Beyond the time that Kong names.
 const GRACE: Duration = Duration::from_secs(3);
+/// New workers of nginx have Kong's code to load before they answer.
+const RELOAD_GRACE: Duration = Duration::from_secs(10);
+/// Between looks at files that nginx is not known to have read.
+const UNREAD: Duration = Duration::from_secs(30);
 
 /// How handshakes are made, as far as it is known.
 #[derive(Debug)]
@@ -29,6 +36,12 @@ pub(super) struct Proof {
     port: Option<Result<ProxyPort, NoProof>>,
     /// How long it may take until what Kong holds is served.
     patience: Duration,
+    /// How long it may take until what nginx has read is shown.
+    reload_patience: Duration,
+    /// What ports want before TLS, as configured.
+    protocol: ProxyProtocol,
+    /// Ports of Kong that want the PROXY protocol.
+    proxied: BTreeSet<u16>,
     /// Whether an object may be written again to announce it.
     may_announce: bool,
     /// Stands for a wildcard: one label for this process, since Kong keeps in mind each name that
@@ -42,10 +55,13 @@ pub(super) struct Proof {
 }
 
 impl Proof {
-    pub(super) fn new(may_announce: bool) -> Self {
+    pub(super) fn new(may_announce: bool, proxy: &Proxy) -> Self {
         Self {
             port: None,
             patience: Duration::ZERO,
+            reload_patience: proxy.timeout.unwrap_or(RELOAD_GRACE),
+            protocol: proxy.protocol,
+            proxied: BTreeSet::new(),
             may_announce,
             label: format!("proof-{:08x}", fastrand::u32(..)),
             rounds: 0,
@@ -58,9 +74,24 @@ impl Proof {
         self.port.as_ref()?.as_ref().ok()
     }
 
+    /// Another port, with the PROXY protocol as configured, or where Kong is known to want it there.
+    pub(super) fn port_at(&self, at: &HostPort) -> ProxyPort {
+        let is_same = self.port().filter(|port| port.at.port == at.port);
+        let proxy_protocol = match self.protocol {
+            ProxyProtocol::Auto => {
+                is_same.map_or_else(|| self.proxied.contains(&at.port), |port| port.proxy_protocol)
+            }
+            ProxyProtocol::None => false,
+            ProxyProtocol::V1 => true,
+        };
+        ProxyPort { at: at.clone(), proxy_protocol }
+    }
+
     /// Finds out where handshakes are made.
-    pub(super) fn settle(&mut self, proxy: &Proxy, admin: &AdminUrl, node: &Node) {
+    pub(super) fn settle(&mut self, proxy: &Proxy, admin: Option<&AdminUrl>, node: &Node) {
         self.patience = proxy.timeout.unwrap_or(node.spread + GRACE);
+        let proxied = node.tls_listeners.iter().filter(|listener| listener.proxy_protocol);
+        self.proxied = proxied.map(|listener| listener.port).collect();
         let port = ProxyPort::of(proxy, admin, node);
         if self.port.as_ref() == Some(&port) {
             return;
@@ -70,6 +101,11 @@ impl Proof {
             Err(why) => info!(%why, "no handshakes are made"),
         }
         self.port = Some(port);
+    }
+
+    /// Finds it out where there is no Admin API. Kong's certificates need none there.
+    pub(super) fn settle_unasked(&mut self, proxy: &Proxy) {
+        self.port = Some(ProxyPort::of(proxy, None, &Node::unknown()));
     }
 
     /// Why no handshakes are made, if it is known that none are.
@@ -82,9 +118,8 @@ impl Proof {
         self.rounds
     }
 
-    fn errand(&self, about: About, questions: Vec<Question>) -> Option<Errand> {
-        let port = self.port()?.clone();
-        Some(Errand { about, port, questions, label: self.label.clone() })
+    fn errand(&self, about: About, port: &ProxyPort, questions: Vec<Question>) -> Errand {
+        Errand { about, port: port.clone(), questions, label: self.label.clone() }
     }
 }
 
@@ -100,10 +135,22 @@ impl Ledger {
         now: Timestamp,
     ) -> Conclusion {
         let subject = self.subject(held, facts, true);
+        self.agreed_on(name, subject, was_written, Some(true), now)
+    }
+
+    /// As [`Self::agreed`]; `subject` is what handshakes should show, if any can.
+    pub(super) fn agreed_on(
+        &mut self,
+        name: &BindingName,
+        subject: Option<Subject>,
+        was_written: bool,
+        answered: Option<bool>,
+        now: Timestamp,
+    ) -> Conclusion {
         let Some(subject) = subject else {
             self.end_proving(name, now);
             self.landed(name, now);
-            return self.stand(name, Verdict::IN_SYNC, None, Some(true), now);
+            return self.stand(name, Verdict::IN_SYNC, None, answered, now);
         };
         let memory = self.memory(name, now);
         let known = memory.proving.as_ref().filter(|proving| proving.subject == subject);
@@ -113,16 +160,16 @@ impl Ledger {
         let verdict = match known {
             Some(true) => self.not_served(name),
             Some(false) if goes_on => unchanged,
-            _ => Verdict::proving(),
+            _ => self.unproven(name),
         };
         if goes_on {
-            return self.stand(name, verdict, None, Some(true), now);
+            return self.stand(name, verdict, None, answered, now);
         }
         match known {
             Some(_) => self.ask_again(name, now),
             None => self.begin_proving(name, subject, now),
         }
-        let conclusion = self.stand(name, verdict, None, Some(true), now);
+        let conclusion = self.stand(name, verdict, None, answered, now);
         Conclusion { prove: Some(Prove::After(Duration::ZERO)), ..conclusion }
     }
 
@@ -160,7 +207,7 @@ impl Ledger {
         Subject::of(held?, facts, is_wanted, &self.proof.label)
     }
 
-    fn begin_proving(&mut self, name: &BindingName, subject: Subject, now: Timestamp) {
+    pub(super) fn begin_proving(&mut self, name: &BindingName, subject: Subject, now: Timestamp) {
         let round = self.proof.next_round();
         let memory = self.memory(name, now);
         memory.proving = Some(Proving::begin(subject, round));
@@ -174,7 +221,7 @@ impl Ledger {
         memory.status.is_asking = true;
         if let Some(proving) = &mut memory.proving {
             proving.round = round;
-            proving.open = proving.subject.questions();
+            proving.reopen();
         }
     }
 
@@ -197,12 +244,14 @@ impl Ledger {
     pub(super) fn errand(&self, name: &BindingName) -> Option<Errand> {
         let proving = self.memory.get(name)?.proving.as_ref()?;
         let about = About::Binding(name.clone(), proving.round);
-        self.proof.errand(about, proving.open.iter().cloned().collect())
+        let port = proving.subject.port.as_ref().or_else(|| self.proof.port())?;
+        Some(self.proof.errand(about, port, proving.open.iter().cloned().collect()))
     }
 
     /// The handshake of a client that sends no name.
     pub(super) fn errand_without_name(&self) -> Option<Errand> {
-        self.proof.errand(About::NoName, vec![Question::WITHOUT_NAME])
+        let port = self.proof.port()?;
+        Some(self.proof.errand(About::NoName, port, vec![Question::WITHOUT_NAME]))
     }
 
     /// What was seen. `None` if that changes nothing.
@@ -226,22 +275,54 @@ impl Ledger {
         seen: Vec<(Question, Result<ServedChain, Unseen>)>,
         now: Timestamp,
     ) -> Option<Conclusion> {
-        let (patience, may_announce) = (self.proof.patience, self.proof.may_announce);
         let memory = self.memory.get_mut(name)?;
+        let is_kongs = memory.status.kind != Kind::Reload;
+        let patience = if is_kongs { self.proof.patience } else { self.proof.reload_patience };
+        // Without a database there are no other nodes to tell.
+        let may_announce = is_kongs && self.is_shared && self.proof.may_announce;
+        let file = memory.fingerprint();
         let proving = memory.proving.as_mut().filter(|proving| proving.round == round)?;
         let finding = proving.note(seen, &self.metrics);
         memory.status.is_asking = false;
         memory.status.served = proving.served();
         let follows = proving.subject.is_wanted && is_about_proof(&memory.status);
+        if let (false, Some(file)) = (is_kongs, file)
+            && !self.reloads.has_read(name, file)
+            && proving.is_about(file)
+        {
+            let shows_other = proving.shows_other();
+            if finding == Finding::Served {
+                self.note_read(name, file, now);
+            }
+            if !follows || shows_other {
+                let again = shows_other || finding == Finding::Served;
+                return Some(self.unread(name, again.then_some(Again::AtOnce), now));
+            }
+        }
+        let memory = self.memory.get_mut(name)?;
+        let proving = memory.proving.as_mut()?;
         let step = if follows {
             proving.ladder.climb(finding, patience, may_announce, Instant::now())
         } else {
             Step::Proven
         };
         if step == Step::Proven {
-            proving.open = proving.subject.questions();
+            proving.reopen();
         }
         Some(self.climbed(name, step, follows, now))
+    }
+
+    /// Handshakes say no more than whether nginx is to be told.
+    fn unread(&mut self, name: &BindingName, again: Option<Again>, now: Timestamp) -> Conclusion {
+        let unchanged = Verdict::unchanged(&self.memory(name, now).status);
+        let conclusion = self.stand(name, unchanged, again, None, now);
+        Conclusion { prove: Some(Prove::After(UNREAD)), ..conclusion }
+    }
+
+    /// It should be served, and was not seen yet.
+    fn unproven(&self, name: &BindingName) -> Verdict {
+        let kind = self.memory.get(name).map(|memory| memory.status.kind);
+        if kind == Some(Kind::Reload) { Verdict::showing() } else { Verdict::proving() }
     }
 
     fn climbed(
@@ -253,7 +334,7 @@ impl Ledger {
     ) -> Conclusion {
         let unchanged = Verdict::unchanged(&self.memory(name, now).status);
         let waits = self.memory(name, now).status.reason == Some(Reason::NoDatabase);
-        let proving = if waits { unchanged.clone() } else { Verdict::proving() };
+        let proving = if waits { unchanged.clone() } else { self.unproven(name) };
         let (verdict, again, prove) = match step {
             Step::Proven if follows => {
                 self.landed(name, now);
@@ -274,7 +355,10 @@ impl Ledger {
     fn not_served(&self, name: &BindingName) -> Verdict {
         let proving = self.memory.get(name).and_then(|memory| memory.proving.as_ref());
         let flaw = proving.and_then(|proving| proving.flaw.as_ref());
-        let Some((question, seen)) = flaw else { return Verdict::proving() };
+        let Some((question, seen)) = flaw else { return self.unproven(name) };
+        if let Some(port) = proving.and_then(|proving| proving.subject.port.as_ref()) {
+            return not_shown_at(port, seen);
+        }
         let asked = question.name.as_ref().map(ToString::to_string).unwrap_or_default();
         let (reason, mut message) = match seen {
             Ok(chain) if self.proof.without_name.as_ref() == Some(chain) => (
@@ -333,10 +417,12 @@ impl Ledger {
                 file.not_before > validity.not_before && !file.names.is_disjoint(&chain.names)
             })
         };
-        let former = self.memory.iter().filter(|(_, memory)| is_former(&memory.status));
+        // Those that nginx reads are asked for by themselves.
+        let kongs = self.memory.iter().filter(|(_, memory)| memory.status.kind != Kind::Reload);
+        let former = kongs.filter(|(_, memory)| is_former(&memory.status));
         let findings: BTreeSet<String> = former
             .map(|(name, _)| {
-                format!("clients that send no server name get an older certificate than that in the files of {name} (until {}): Kong reads ssl_cert only when it starts or reloads; reload Kong after each renewal", validity.not_after)
+                format!("clients that send no server name get an older certificate than that in the files of {name} (until {}): Kong reads ssl_cert only when it starts or reloads; name its files in RELOAD__FILES, or reload Kong after each renewal", validity.not_after)
             })
             .collect();
         for finding in findings.difference(&self.proof.findings) {
@@ -347,8 +433,45 @@ impl Ledger {
     }
 }
 
+/// nginx should have read it, and this port shows something else.
+fn not_shown_at(port: &ProxyPort, seen: &Result<ServedChain, Unseen>) -> Verdict {
+    let (reason, message) = match seen {
+        Ok(chain) => (
+            Reason::OtherCertificate,
+            format!(
+                "{port} shows another certificate ({}), although nginx has read its files anew; see that kong.conf names these files, and that ADDRESS is the port that shows them",
+                chain.leaf
+            ),
+        ),
+        Err(unseen) => (
+            Reason::Unseen(unseen.as_str()),
+            format!(
+                "{port} does not show the pair: {}; set ADDRESS to the port that shows it, or leave it empty if none does",
+                unseen.fact()
+            ),
+        ),
+    };
+    Verdict::new(State::NotServed, reason, message)
+}
+
 /// Whether Kong was seen to hold what the files hold, and what is left is what it serves.
 fn is_about_proof(status: &BindingStatus) -> bool {
     matches!(status.state, State::InSync | State::NotServed)
         || matches!(status.reason, Some(Reason::Proving | Reason::NoDatabase))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_of_files_have_the_proxy_protocol_that_is_configured() {
+        let at = HostPort { host: "127.0.0.1".to_owned(), port: 8100 };
+        for (protocol, expected) in
+            [(ProxyProtocol::V1, true), (ProxyProtocol::None, false), (ProxyProtocol::Auto, false)]
+        {
+            let proof = Proof::new(true, &Proxy { protocol, ..Proxy::default() });
+            assert_eq!(proof.port_at(&at).proxy_protocol, expected, "{protocol:?}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use crate::held::HeldCertificate;
 use crate::kong::Failure;
 use crate::metrics::Metrics;
 use crate::names::Sni;
-use crate::proof::{self, Finding, Ladder, Question, Unseen};
+use crate::proof::{self, Finding, Ladder, ProxyPort, Question, Unseen};
 use crate::status::Shown;
 
 /// What the handshakes of one binding should show, and how far that is proven.
@@ -33,11 +33,13 @@ pub(super) type Flaw = (Question, Result<ServedChain, Unseen>);
 /// What Kong holds.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Subject {
-    object: Uuid,
+    /// Kong's, if it holds it.
+    object: Option<Uuid>,
+    /// Where it is shown, if not at the proxy port.
+    pub(super) port: Option<ProxyPort>,
+    bundle: Fingerprint,
     chains: Vec<(KeyType, Fingerprint)>,
-    names: BTreeSet<Sni>,
-    /// No second pair could be shown in its place.
-    is_alone: bool,
+    questions: BTreeSet<Question>,
     /// It is what the files hold.
     pub(super) is_wanted: bool,
     shown: Shown,
@@ -53,21 +55,11 @@ impl Subject {
     ) -> Option<Self> {
         let names: BTreeSet<Sni> =
             served_names(held).filter(|name| proof::is_askable(name, label)).collect();
-        (!names.is_empty()).then(|| Self {
-            object: held.id,
-            chains: facts.key_types.iter().copied().zip(facts.chains.iter().copied()).collect(),
-            names,
-            is_alone: !held.has_alt(),
-            is_wanted,
-            shown: Shown::from(facts),
-        })
-    }
-
-    pub(super) fn questions(&self) -> BTreeSet<Question> {
-        let key_types: Vec<Option<KeyType>> = if self.is_alone {
-            vec![None]
+        let key_types: Vec<Option<KeyType>> = if held.has_alt() {
+            facts.key_types.iter().copied().map(Some).collect()
         } else {
-            self.chains.iter().map(|(key_type, _)| Some(*key_type)).collect()
+            // No second pair could be shown in its place.
+            vec![None]
         };
         let ask = |name: &Sni| {
             let name = Some(name.clone());
@@ -75,7 +67,28 @@ impl Subject {
                 .iter()
                 .map(move |key_type| Question { name: name.clone(), key_type: *key_type })
         };
-        self.names.iter().flat_map(ask).collect()
+        let questions = names.iter().flat_map(ask).collect();
+        let subject = Self::new(facts, questions);
+        (!names.is_empty()).then_some(Self { object: Some(held.id), is_wanted, ..subject })
+    }
+
+    /// What clients without a server name should be shown at `port`.
+    pub(super) fn of_files(facts: &Facts, port: ProxyPort) -> Self {
+        // nginx may have a pair of each key type.
+        let question = Question { name: None, key_type: facts.key_types.first().copied() };
+        Self { port: Some(port), ..Self::new(facts, [question].into()) }
+    }
+
+    fn new(facts: &Facts, questions: BTreeSet<Question>) -> Self {
+        Self {
+            object: None,
+            port: None,
+            bundle: facts.fingerprint,
+            chains: facts.key_types.iter().copied().zip(facts.chains.iter().copied()).collect(),
+            questions,
+            is_wanted: true,
+            shown: Shown::from(facts),
+        }
     }
 
     fn is_proven_by(&self, question: &Question, seen: &Result<ServedChain, Unseen>) -> bool {
@@ -96,7 +109,7 @@ pub(super) fn served_names(held: &HeldCertificate) -> impl Iterator<Item = Sni> 
 
 impl Proving {
     pub(super) fn begin(subject: Subject, round: u64) -> Self {
-        let open = subject.questions();
+        let open = subject.questions.clone();
         Self { subject, round, open, ladder: Ladder::begin(), flaw: None, unannounced: None }
     }
 
@@ -106,6 +119,21 @@ impl Proving {
         let is_due = held == Some(&self.subject);
         let open = self.open.iter().filter_map(|question| question.name.clone());
         open.filter(|_| is_due).collect()
+    }
+
+    /// Whether it is asked for this bundle.
+    pub(super) fn is_about(&self, file: Fingerprint) -> bool {
+        self.subject.bundle == file
+    }
+
+    /// Whether the last look showed another chain, or that there is none with a key of this type.
+    pub(super) const fn shows_other(&self) -> bool {
+        matches!(self.flaw, Some((_, Ok(_) | Err(Unseen::Refused(_)))))
+    }
+
+    /// All is to be seen anew.
+    pub(super) fn reopen(&mut self) {
+        self.open = self.subject.questions.clone();
     }
 
     /// Takes what one round showed.

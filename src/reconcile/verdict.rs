@@ -7,8 +7,11 @@ use tracing::{debug, info, warn};
 use crate::bundle::{Facts, Reason as BundleReason};
 use crate::clock::Timestamp;
 use crate::decide::{Decision, FLAP_PAUSE, REVERTS, Wait};
+use crate::desired::{Desired, DesiredAuthority};
 use crate::kong::Failure;
 use crate::names::BindingName;
+use crate::nginx::NoReload;
+use crate::quote::Quoted;
 use crate::reconcile::Again;
 use crate::status::{BindingStatus, Reason, State};
 
@@ -32,6 +35,87 @@ impl Verdict {
         Self::new(State::Pending, Reason::Proving, message)
     }
 
+    /// A Kong without a database did not answer in time.
+    pub(super) fn applying() -> Self {
+        let message = "kong did not answer in time, and may go on with what it was sent; it is watched, and sent again if nothing comes of it";
+        Self::new(State::Pending, Reason::Applying, message)
+    }
+
+    /// A Kong without a database has nothing to serve yet.
+    pub(super) fn empty_configuration(has_file: bool) -> Self {
+        let mend = if has_file {
+            "mend DECLARATIVE__FILE"
+        } else {
+            "load one into it, or set DECLARATIVE__FILE to it"
+        };
+        let message = format!(
+            "kong has no configuration yet, and would call itself ready with certificates alone; {mend}"
+        );
+        Self::new(State::Pending, Reason::EmptyConfiguration, message)
+    }
+
+    /// Another controller writes whole configurations, too.
+    pub(super) fn another_controller(tag: &Quoted) -> Self {
+        let message = format!(
+            "another controller writes this kong's configuration (tag {tag}), and would undo ours; renew the certificates there, or set DECLARATIVE__FORCE if it is gone"
+        );
+        Self::new(State::Refused, Reason::Refusal("other_controller"), message)
+    }
+
+    /// nginx should have read it, and was not seen to serve it yet.
+    pub(super) fn showing() -> Self {
+        let message = "nginx should have read it; no handshake has shown it yet";
+        Self::new(State::Pending, Reason::Proving, message)
+    }
+
+    /// As [`Self::showing`]; nobody can be asked.
+    pub(super) fn port_unknown() -> Self {
+        let message = "no handshake can be made before the Admin API tells kong's proxy port; set ADDRESS to the port that shows the pair, or leave it empty";
+        Self::new(State::Pending, Reason::Proving, message)
+    }
+
+    /// nginx is told to reload.
+    pub(super) fn reloading() -> Self {
+        let message = "nginx is told to reload, and has not started new workers yet";
+        Self::new(State::Pending, Reason::Reloading, message)
+    }
+
+    /// nginx was told not long ago.
+    pub(super) fn reload_interval() -> Self {
+        let message =
+            "nginx was told to reload not long ago; it is told again after RELOAD__MIN_INTERVAL";
+        Self::new(State::Pending, Reason::ReloadInterval, message)
+    }
+
+    /// `DRY_RUN` keeps nginx from being told.
+    pub(super) fn would_reload() -> Self {
+        Self::new(State::Pending, Reason::DryRun, "nginx would be told to reload")
+    }
+
+    /// nginx was told, and kept what it had.
+    pub(super) fn not_reloaded() -> Self {
+        let message = "nginx was told to reload, and went on with what it had, because it cannot take some file of its configuration; its error log says which";
+        Self::new(State::Refused, Reason::NotReloaded, message)
+    }
+
+    /// nginx reads all of its files or none.
+    pub(super) fn broken_beside(other: &BindingName) -> Self {
+        let message = format!(
+            "nginx reads all of its files or none, and those of {other} cannot be served, or not yet; mend them"
+        );
+        Self::new(State::Held, Reason::BrokenBeside, message)
+    }
+
+    /// nginx cannot be told.
+    pub(super) fn no_reload(problem: &NoReload) -> Self {
+        let state = match problem {
+            NoReload::Denied { .. } | NoReload::Confined { .. } => State::Unauthorized,
+            _ => State::Unreachable,
+        };
+        let (word, may_pass) = (problem.as_str(), problem.may_pass());
+        Self::new(state, Reason::NoReload { word, may_pass }, problem.to_string())
+    }
+
     /// Names that Kong has not cached get its default certificate now.
     pub(super) fn no_database() -> Self {
         let message = "kong does not reach its database, and serves what it has cached; mend the database, or the way to it";
@@ -39,7 +123,7 @@ impl Verdict {
     }
 
     pub(super) fn not_yet_valid(from: Timestamp) -> Self {
-        let message = format!("the certificate begins at {from}; it is pushed then");
+        let message = format!("it begins at {from}, and is pushed then");
         Self::new(State::NotYetValid, Reason::NotBefore, message)
     }
 
@@ -80,15 +164,15 @@ impl Verdict {
                 Some(Again::After(remaining)),
             ),
             Wait::KongNewer { overdue: false } => (
-                "kong's certificate began later than the file's, so another replica is ahead; it ends when this node's volume follows, or with `sync --force NAME` if the file's is the one to serve".to_owned(),
+                "kong's began later than the file's, so another replica is ahead; it ends when this node's volume follows, or with `sync --force NAME` if the file's is the one to serve".to_owned(),
                 Some(Again::After(rest)),
             ),
             Wait::KongNewer { overdue: true } => (
-                "kong's certificate still began later than the file's; renew the Secret, or say `sync --force NAME` if the file's is the one to serve".to_owned(),
+                "kong's still began later than the file's; renew the Secret, or say `sync --force NAME` if the file's is the one to serve".to_owned(),
                 None,
             ),
             Wait::RollbackPossible { remaining } => (
-                "kong went to a certificate that is no newer than the file's; if the file does not follow, it is pushed after HOLD".to_owned(),
+                "kong went to one that is no newer than the file's; if the file does not follow, it is pushed after HOLD".to_owned(),
                 Some(Again::After(remaining)),
             ),
         };
@@ -97,11 +181,14 @@ impl Verdict {
 
     pub(super) fn of_failure(failure: &Failure) -> Self {
         let (state, reason) = match failure {
-            Failure::Refused { .. } => (State::Refused, Reason::ByKong),
+            Failure::Refused { .. } | Failure::RefusedInPart { .. } => {
+                (State::Refused, Reason::ByKong)
+            }
             Failure::Conflict { .. } => (State::Pending, Reason::Conflict),
             Failure::Unauthorized { .. } => (State::Unauthorized, Reason::Credentials),
             Failure::Unusable(_) => (State::Unauthorized, Reason::CredentialsUnusable),
             Failure::NoSuchPath { .. } => (State::Unreachable, Reason::NoSuchPath),
+            Failure::NoLicenses => (State::Unsupported, Reason::NoLicenses),
             Failure::NotKong { .. } => (State::Unreachable, Reason::NotKong),
             Failure::Unavailable { .. } | Failure::NotSent => {
                 (State::Unreachable, Reason::NoAnswer)
@@ -111,11 +198,13 @@ impl Verdict {
     }
 
     /// `DRY_RUN` keeps it from being written.
-    pub(super) fn of_dry_run(decision: Decision) -> Self {
+    pub(super) fn of_dry_run(decision: Decision, desired: &Desired) -> Self {
         let would = match decision {
-            Decision::Create => "it would be created",
-            Decision::Amend => "its SNIs or tags would be written",
-            _ => "it would be replaced",
+            Decision::Create => {
+                would_be_created(desired).unwrap_or_else(|| "it would be created".to_owned())
+            }
+            Decision::Amend => "its SNIs or tags would be written".to_owned(),
+            _ => "it would be replaced".to_owned(),
         };
         Self::new(State::Pending, Reason::DryRun, would)
     }
@@ -124,6 +213,15 @@ impl Verdict {
     pub(super) fn unchanged(status: &BindingStatus) -> Self {
         Self { state: status.state, reason: status.reason, message: status.message.clone() }
     }
+}
+
+/// CA certificates have ids that can be named before they are there.
+fn would_be_created(desired: &Desired) -> Option<String> {
+    let shown =
+        |object: &DesiredAuthority| format!("{} ({})", object.id, object.authority.subject());
+    let created: Vec<String> = desired.created_authorities().map(shown).collect();
+    let all = Quoted::new(&created.join(", "));
+    (!created.is_empty()).then(|| format!("{} would be created: {all}", created.len()))
 }
 
 /// Why something was written.
@@ -146,6 +244,9 @@ pub(super) fn tell(name: &BindingName, status: &BindingStatus) {
         State::Held => info!(binding = %name, reason, detail, "held"),
         State::Pending if status.reason == Some(Reason::Proving) => {
             debug!(binding = %name, "not seen served yet");
+        }
+        State::Pending if status.reason == Some(Reason::Reloading) => {
+            debug!(binding = %name, "not read by nginx yet");
         }
         State::Pending | State::NotYetValid | State::Unsupported => {
             info!(binding = %name, %state, reason, detail, "not pushed");

@@ -1,16 +1,38 @@
 //! The objects that a binding feeds, and what is odd about them.
 
+use std::collections::BTreeSet;
+
+use uuid::Uuid;
+
 use crate::bundle::Facts;
 use crate::clock::Timestamp;
-use crate::desired::{Desired, DesiredCertificate};
+use crate::desired::{AuthorityFooting, Desired, DesiredAuthority, DesiredCertificate, Footing};
 use crate::held::{Held, HeldCertificate};
 use crate::status::ObjectStatus;
 
+/// So many of those to which nothing refers are named in a warning; all are in the objects.
+const FIRST_DOUBTED: usize = 3;
+
 /// Kong's objects, as they are shown.
 pub(super) fn objects(desired: &Desired, held: &Held) -> Vec<ObjectStatus> {
-    let adopted = desired.is_adopted();
-    let snis = held.certificate().map(|held| held.snis.clone()).unwrap_or_default();
-    desired.ids().into_iter().map(|id| ObjectStatus { id, adopted, snis: snis.clone() }).collect()
+    let plain = |id, adopted| ObjectStatus { id, adopted, ..ObjectStatus::default() };
+    match desired {
+        Desired::Certificate(desired, _) => {
+            let adopted = matches!(desired.footing, Footing::Adopted { .. });
+            let snis = held.certificate().map(|held| held.snis.clone()).unwrap_or_default();
+            vec![ObjectStatus { snis, ..plain(desired.id, adopted) }]
+        }
+        Desired::Authorities(desired) => {
+            let shown = |object: &DesiredAuthority| ObjectStatus {
+                subject: Some(object.authority.subject().to_string()),
+                ..plain(object.id, !matches!(object.footing, AuthorityFooting::Ours { .. }))
+            };
+            let ids = held.ids();
+            let there = desired.objects.iter().filter(|object| ids.contains(&object.id));
+            there.map(shown).collect()
+        }
+        Desired::License(desired, _) => vec![plain(desired.id, desired.is_shared)],
+    }
 }
 
 /// What is odd about a bundle and its objects, although Kong serves it.
@@ -18,6 +40,7 @@ pub(super) fn warnings(
     desired: &Desired,
     held: Option<&Held>,
     facts: &Facts,
+    doubted: &BTreeSet<Uuid>,
     now: Timestamp,
 ) -> Vec<String> {
     let mut warnings: Vec<String> =
@@ -26,8 +49,34 @@ pub(super) fn warnings(
         Desired::Certificate(desired, _) => {
             warnings.extend(of_certificate(desired, held.and_then(Held::certificate), facts));
         }
+        Desired::Authorities(desired) => {
+            let held = held.map(Held::ids).unwrap_or_default();
+            let is_doubted = |id: &Uuid| doubted.contains(id) && held.contains(id);
+            let doubted = desired.objects.iter().filter(|object| is_doubted(&object.id));
+            warnings.extend(of_doubted(&doubted.collect::<Vec<_>>()));
+        }
+        Desired::License(..) => {}
     }
     warnings
+}
+
+/// One for all of them.
+fn of_doubted(doubted: &[&DesiredAuthority]) -> Option<String> {
+    let shown =
+        |object: &&DesiredAuthority| format!("{} ({})", object.id, object.authority.subject());
+    let first: Vec<String> = doubted.iter().take(FIRST_DOUBTED).map(shown).collect();
+    let all = match doubted.len() {
+        0 => return None,
+        1 => format!("CA certificate {} yet; name it", first.concat()),
+        count => {
+            let more = count.saturating_sub(FIRST_DOUBTED);
+            let rest = if more == 0 { String::new() } else { format!(" and {more} more") };
+            format!("{count} CA certificates yet ({}{rest}); name them", first.join(", "))
+        }
+    };
+    Some(format!(
+        "nothing in kong refers to {all} in ca_certificates of a service or plugin, or set ID to the one that they name"
+    ))
 }
 
 fn of_certificate(

@@ -10,11 +10,14 @@ use super::{Sidecar, resync_in};
 use crate::kong::Wire;
 use crate::names::BindingName;
 use crate::proof::{Errand, Evidence};
-use crate::reconcile::{Again, Conclusion, Passed, Prove, Reconciler, Woken};
+use crate::reconcile::{Again, Ask, Conclusion, Passed, Prove, Reconciler, Woken};
 use crate::schedule::{Due, Trigger};
 
 /// A longer sleep is cut: the wall clock may be set meanwhile.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60 * 60);
+
+/// The longest that a slow Kong is not asked what it runs.
+const LONGEST_REST: Duration = Duration::from_secs(30);
 
 /// So that what fails together is looked at together.
 const SOON: Duration = Duration::from_secs(1);
@@ -42,12 +45,27 @@ impl Sidecar<'_> {
         }
     }
 
-    pub(super) fn next_deadline(&self) -> Instant {
-        let fixed = self.next_poll.min(self.next_resync);
-        [self.schedule.next(), self.ready_by].into_iter().flatten().fold(fixed, Instant::min)
+    /// What is asked of Kong now: a Kong without a database may have forgotten what it was sent.
+    pub(super) fn ask<W: Wire>(&mut self, reconciler: &Reconciler<W>, due: &Due) -> Ask {
+        let now = Instant::now();
+        if !reconciler.watches_hash() {
+            self.next_hash = None;
+            return Ask { kong: due.ask_kong, hash: false };
+        }
+        let soon = now + self.settings.declarative.poll;
+        let is_due = *self.next_hash.get_or_insert(soon) <= now;
+        if is_due {
+            self.next_hash = Some(soon);
+        }
+        Ask { kong: due.ask_kong, hash: is_due && due.ask_kong }
     }
 
-    pub(super) fn woken_by(&self, due: Due) -> (Vec<Woken>, bool) {
+    pub(super) fn next_deadline(&self) -> Instant {
+        let others = [self.schedule.next(), self.ready_by, self.next_hash];
+        others.into_iter().flatten().fold(self.next_poll.min(self.next_resync), Instant::min)
+    }
+
+    pub(super) fn woken_by(&self, due: Due) -> Vec<Woken> {
         let triggers: BTreeSet<Trigger> = due.looks.values().copied().collect();
         for trigger in triggers {
             self.metrics.reconcile(trigger.as_str());
@@ -56,10 +74,10 @@ impl Sidecar<'_> {
             let binding = self.bindings.named(&name)?.clone();
             Some(Woken { binding, even_if_unchanged: trigger.ignores_files() })
         });
-        (woken.collect(), due.ask_kong)
+        woken.collect()
     }
 
-    pub(super) fn concluded(&mut self, passed: &Passed, asked_kong: bool, around: Around) {
+    pub(super) fn concluded(&mut self, passed: &Passed, ask: Ask, around: Around) {
         let now = Instant::now();
         let conclusions = &passed.conclusions;
         let wish = conclusions.iter().filter_map(|conclusion| match conclusion.again {
@@ -69,9 +87,14 @@ impl Sidecar<'_> {
         let wish = wish.max();
         let answers: Vec<bool> =
             conclusions.iter().filter_map(|conclusion| conclusion.answered).collect();
-        if asked_kong && !answers.is_empty() {
+        if ask.kong && !answers.is_empty() {
             let answered = answers.contains(&true);
             self.schedule.pass_ended(answered, now, wish, fastrand::f64());
+        }
+        if let (true, Some(next)) = (ask.hash, &mut self.next_hash) {
+            // The loop is not to wait for nothing but a Kong that is slow to answer.
+            let took = now.saturating_duration_since(*next - self.settings.declarative.poll);
+            *next = (*next).max(now + (took * 4).min(LONGEST_REST));
         }
         // What failed together is tried again together: by one read of all, if they are many.
         let jitter = fastrand::f64();
@@ -80,6 +103,11 @@ impl Sidecar<'_> {
         }
         for name in &passed.disturbed {
             self.schedule.at(name, now, Trigger::Timer);
+        }
+        if passed.wants_all {
+            for binding in self.bindings.iter() {
+                self.schedule.at(&binding.name, now, Trigger::Configuration);
+            }
         }
         // What is renewed for its names may have to be renewed for clients without one.
         self.looks_without_name |=

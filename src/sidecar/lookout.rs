@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::Sidecar;
+use crate::binding::Kind;
 use crate::schedule::Trigger;
 use crate::watch::Wake;
 
@@ -31,6 +32,9 @@ impl Sidecar<'_> {
             }
             info!(binding = %binding.name, file = %binding.file().display(), "binding found");
             self.points.set(&binding);
+            if binding.kind() == Kind::Reload {
+                self.schedule.be_independent(&binding.name);
+            }
             self.schedule.at(&binding.name, Instant::now(), Trigger::Start);
             changed = true;
         }

@@ -31,6 +31,8 @@ struct Shared {
     unseen: Mutex<Option<Unseen>>,
     moved_to: Mutex<Option<Elsewhere>>,
     searches: Mutex<Vec<Duration>>,
+    bodies: Mutex<Vec<Vec<u8>>>,
+    disliked: Mutex<Option<String>>,
 }
 
 /// A call as it was made, whether or not it reached Kong.
@@ -56,6 +58,8 @@ impl KongInProcess {
             unseen: Mutex::default(),
             moved_to: Mutex::default(),
             searches: Mutex::default(),
+            bodies: Mutex::default(),
+            disliked: Mutex::default(),
         }))
     }
 
@@ -115,6 +119,16 @@ impl KongInProcess {
     pub(crate) fn listen_at(&self, url: &str) {
         let found = Elsewhere { url: url.to_owned(), wants_credentials: false };
         *self.0.moved_to.lock().unwrap() = Some(found);
+    }
+
+    /// Every body that was sent, in order.
+    pub(crate) fn bodies(&self) -> Vec<Vec<u8>> {
+        self.0.bodies.lock().unwrap().clone()
+    }
+
+    /// From now on no configuration is taken that has this in it, and why is not told.
+    pub(crate) fn refuse_config_with(&self, text: &str) {
+        *self.0.disliked.lock().unwrap() = Some(text.to_owned());
     }
 
     /// When one was looked for.
@@ -179,7 +193,13 @@ impl Wire for KongInProcess {
             method: call.method.as_str(),
             path: call.path.clone(),
         });
-        let fault = self.fault_for(&call);
+        self.0.bodies.lock().unwrap().extend(call.body.as_ref().map(|body| body.to_vec()));
+        let disliked = self.0.disliked.lock().unwrap().clone().filter(|text| {
+            let body = call.body.as_deref().map(String::from_utf8_lossy);
+            call.path.starts_with("/config") && body.is_some_and(|body| body.contains(text))
+        });
+        let disliked = disliked.map(|_| Fault::refusal(400, "declarative config is invalid: {}"));
+        let fault = self.fault_for(&call).or(disliked);
         sleep(ONE_WAY).await;
         let Some(fault) = fault else {
             let answer = self.pass_on(&call);

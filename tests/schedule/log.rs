@@ -11,39 +11,58 @@ use tracing_subscriber::registry;
 
 /// Listens until it is dropped.
 pub(crate) struct Log {
-    warnings: Arc<Mutex<Vec<String>>>,
+    told: Arc<Mutex<Vec<Told>>>,
     _guard: DefaultGuard,
 }
 
 impl Log {
     pub(crate) fn listen() -> Self {
-        let warnings = Arc::default();
-        let listener = Listener(Arc::clone(&warnings));
-        Self { warnings, _guard: tracing::subscriber::set_default(registry().with(listener)) }
+        // While there is but one subscriber, a message that another thread comes to first, where
+        // nobody listens, is never asked for again.
+        let _ = tracing::subscriber::set_global_default(registry());
+        let told = Arc::default();
+        let listener = Listener(Arc::clone(&told));
+        Self { told, _guard: tracing::subscriber::set_default(registry().with(listener)) }
     }
 
     /// The messages from `warn` on.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        self.warnings.lock().unwrap().clone()
+        let told = self.told.lock().unwrap();
+        let warnings = told.iter().filter(|told| told.level <= Level::WARN);
+        warnings.map(|told| told.message.clone()).collect()
+    }
+
+    /// How many messages from `info` on have this field, as `name=value`.
+    #[allow(dead_code, reason = "not every test asks")]
+    pub(crate) fn times(&self, field: &str) -> usize {
+        let told = self.told.lock().unwrap();
+        let loud = told.iter().filter(|told| told.level <= Level::INFO);
+        loud.filter(|told| told.fields.iter().any(|found| found == field)).count()
     }
 }
 
-struct Listener(Arc<Mutex<Vec<String>>>);
+struct Told {
+    level: Level,
+    message: String,
+    fields: Vec<String>,
+}
+
+struct Listener(Arc<Mutex<Vec<Told>>>);
 
 impl<S: Subscriber> Layer<S> for Listener {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        if *event.metadata().level() <= Level::WARN {
-            event.record(&mut Messages(&mut self.0.lock().unwrap()));
-        }
+        let level = *event.metadata().level();
+        let mut told = Told { level, message: String::new(), fields: Vec::new() };
+        event.record(&mut told);
+        self.0.lock().unwrap().push(told);
     }
 }
 
-struct Messages<'a>(&'a mut Vec<String>);
-
-impl Visit for Messages<'_> {
+impl Visit for Told {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if field.name() == "message" {
-            self.0.push(format!("{value:?}"));
+        match field.name() {
+            "message" => self.message = format!("{value:?}"),
+            name => self.fields.push(format!("{name}={value:?}")),
         }
     }
 }

@@ -11,6 +11,8 @@ use std::time::Duration;
 use kong_cert_reloader::clock::Timestamp;
 use kong_cert_reloader::kong::Kong;
 use kong_cert_reloader::metrics::{Exposition, Metrics};
+use kong_cert_reloader::nginx::{Nginx, Reload};
+use kong_cert_reloader::proof::Handshake;
 use kong_cert_reloader::settings::Settings;
 use kong_cert_reloader::sidecar::{self, Parts, clock_from};
 use kong_cert_reloader::status::{BindingStatus, State, Status};
@@ -65,6 +67,17 @@ impl Pod {
 
     /// Starts a sidecar with other settings.
     pub(crate) fn start_with(&mut self, kong: &KongInProcess, change: impl FnOnce(&mut Settings)) {
+        self.start_beside(kong, kong.clone(), Box::new(Nginx::new(None)), change);
+    }
+
+    /// Starts a sidecar beside another nginx; it has no Admin API where `ADMIN__URL` is not set.
+    pub(crate) fn start_beside(
+        &mut self,
+        kong: &KongInProcess,
+        handshake: impl Handshake + 'static,
+        nginx: Box<dyn Reload>,
+        change: impl FnOnce(&mut Settings),
+    ) {
         let mut settings =
             Settings { certs_dir: self.certs.path().to_path_buf(), ..Settings::default() };
         change(&mut settings);
@@ -78,12 +91,13 @@ impl Pod {
         let (stop, stopped) = oneshot::channel();
         let watch = Watch::new(Box::new(|_| Ok(Box::new(notify::NullWatcher))), waker.clone());
         let exposition = metrics.exposition(status.clone(), Arc::clone(&clock) as Arc<_>);
-        let handshake = kong.clone();
-        let kong = Some(Kong::new(kong.clone(), &settings.admin, metrics.clone()));
+        let has_admin_api = settings.admin.url.is_some();
+        let kong = has_admin_api.then(|| Kong::new(kong.clone(), &settings.admin, metrics.clone()));
         let forced = BTreeSet::new();
         let parts = Parts {
             kong,
             handshake,
+            nginx,
             watch,
             wakes,
             clock,
@@ -124,11 +138,25 @@ impl Pod {
             .publish(&[("tls.crt", cert.as_bytes()), ("tls.key", key.as_bytes())]);
     }
 
+    /// kubelet swaps a volume of one file, and the kernel tells.
+    pub(crate) fn publish_file(&self, name: &str, file: &str, content: &str) {
+        SecretVolume::mount(self.directory(name)).publish(&[(file, content.as_bytes())]);
+        self.wake(&self.directory(name));
+    }
+
     /// Someone writes a plain file, and the kernel tells.
     pub(crate) fn write(&self, name: &str, file: &str, content: &str) {
         std::fs::create_dir_all(self.directory(name)).unwrap();
         std::fs::write(self.directory(name).join(file), content).unwrap();
         self.wake(&self.directory(name).join(file));
+    }
+
+    /// Someone writes a file of its own; where it lies.
+    pub(crate) fn write_file(&self, file: &str, content: &str) -> PathBuf {
+        let path = self.certs.path().join(file);
+        std::fs::write(&path, content).unwrap();
+        self.wake(&path);
+        path
     }
 
     /// The kernel tells of a swap.
@@ -162,9 +190,18 @@ impl Pod {
         (web.state, web.reason.map_or("", |reason| reason.as_str()))
     }
 
-    /// Waits until `web` is in `state` and file and Kong show what `is_so` wants.
+    /// Waits until `web` is as `is_so` wants.
     pub(crate) async fn until(&self, is_so: impl Fn(&BindingStatus) -> bool) -> BindingStatus {
-        let name = "web".parse().unwrap();
+        self.until_named("web", is_so).await
+    }
+
+    /// Waits until a binding is as `is_so` wants.
+    pub(crate) async fn until_named(
+        &self,
+        name: &str,
+        is_so: impl Fn(&BindingStatus) -> bool,
+    ) -> BindingStatus {
+        let name = name.parse().unwrap();
         let mut status = self.sidecar().status.clone();
         let so = status.wait_for(|status| status.bindings.get(&name).is_some_and(&is_so));
         match timeout(PATIENCE, so).await {
@@ -180,7 +217,7 @@ impl Pod {
 
     /// Waits until `web` has `pair`, in its files and in Kong.
     pub(crate) async fn until_in_sync_with(&self, pair: &CertifiedPair) {
-        let leaf = openssl_sha256(pair);
+        let leaf = pair.leaf_fingerprint();
         let shows = |shown: &Option<_>| is_leaf(shown, &leaf);
         self.until(|web| web.state == State::InSync && shows(&web.file) && shows(&web.kong)).await;
     }
@@ -192,9 +229,14 @@ impl Pod {
         assert!(timeout(PATIENCE, ready).await.is_ok(), "{:#?}", self.status());
     }
 
+    /// What `/metrics` shows.
+    pub(crate) fn metrics(&self) -> String {
+        self.sidecar().metrics.prometheus()
+    }
+
     /// A sample of `/metrics`, zero where it is not there.
     pub(crate) fn metric(&self, sample: &str) -> u64 {
-        let text = self.sidecar().metrics.prometheus();
+        let text = self.metrics();
         let value = text.lines().find_map(|line| {
             line.strip_prefix("kong_cert_reloader_")?.strip_prefix(sample)?.strip_prefix(' ')
         });
@@ -204,11 +246,6 @@ impl Pod {
 
 fn is_leaf(shown: &Option<kong_cert_reloader::status::Shown>, leaf: &String) -> bool {
     shown.as_ref().is_some_and(|shown| shown.leaf_sha256.contains(leaf))
-}
-
-fn openssl_sha256(pair: &CertifiedPair) -> String {
-    let digest = pair.leaf_sha256();
-    digest.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":")
 }
 
 /// Fails unless `found` lies within `from` and `to`.

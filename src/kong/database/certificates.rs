@@ -8,11 +8,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::super::{Answer, Failure, Kong, Method, Wire, parse};
-use super::{another_body, is_reference, json, percent_encoded};
-use crate::bundle::{Pair, Pairs, held_facts};
+use super::super::{Answer, Failure, Kong, Method, Wire, parse, wiped_json};
+use super::{another_body, percent_encoded};
+use crate::bundle::{Pair, Pairs};
 use crate::desired::{Alt, CertificateFields, DesiredCertificate, Footing};
-use crate::held::{Held, HeldCertificate, Snapshot};
+use crate::held::{Held, HeldCertificate, RawCertificate, Snapshot, is_reference};
 use crate::names::Sni;
 
 impl<W: Wire> Kong<W> {
@@ -20,8 +20,8 @@ impl<W: Wire> Kong<W> {
         &self,
         id: Uuid,
         names: &BTreeSet<Sni>,
-    ) -> Result<Snapshot, Failure> {
-        let mut snapshot = Snapshot::default();
+        snapshot: &mut Snapshot,
+    ) -> Result<(), Failure> {
         if let Some(held) = self.certificate(id).await? {
             snapshot.insert(held);
         }
@@ -31,7 +31,7 @@ impl<W: Wire> Kong<W> {
         let others = owners.into_iter().filter(|other| *other != id);
         let others = try_join_all(others.map(|other| self.certificate(other))).await?;
         others.into_iter().flatten().for_each(|held| snapshot.insert(held));
-        Ok(snapshot)
+        Ok(())
     }
 
     pub(super) async fn look_at_certificates(
@@ -122,7 +122,7 @@ fn whole(bundle: &Pairs, fields: &CertificateFields) -> Bytes {
         #[serde(skip_serializing_if = "Option::is_none")]
         created_at: Option<i64>,
     }
-    json(&Whole {
+    wiped_json(&Whole {
         cert: bundle.main().cert_pem(),
         key: bundle.main().key_pem(),
         cert_alt: bundle.alt().map(Pair::cert_pem),
@@ -155,7 +155,7 @@ fn pairs_alone(bundle: &Pairs, alt: Alt, swap: bool) -> Bytes {
             (Some(second.map(Pair::cert_pem)), Some(second.map(|pair| pair.key_pem().as_str())))
         }
     };
-    json(&Pairs { cert: main.cert_pem(), key: main.key_pem(), cert_alt, key_alt })
+    wiped_json(&Pairs { cert: main.cert_pem(), key: main.key_pem(), cert_alt, key_alt })
 }
 
 pub(super) fn path(id: Uuid) -> String {
@@ -204,20 +204,15 @@ impl<'de> Deserialize<'de> for IsReference {
 
 impl From<Object> for HeldCertificate {
     fn from(object: Object) -> Self {
-        let alt = object.cert_alt.as_deref();
-        let references = [Some(object.cert.as_str()), alt].into_iter().flatten().any(is_reference);
-        let key_references =
-            [Some(&object.key), object.key_alt.as_ref()].into_iter().flatten().any(|key| key.0);
-        Self {
+        let alt_is_reference = object.key_alt.is_some_and(|key| key.0);
+        Self::from(RawCertificate {
             id: object.id,
-            facts: held_facts(&object.cert, alt).map_err(|invalid| invalid.reason()),
-            main_facts: alt
-                .is_some()
-                .then(|| held_facts(&object.cert, None).map_err(|invalid| invalid.reason())),
+            cert: &object.cert,
+            cert_alt: object.cert_alt.as_deref(),
+            has_key_reference: object.key.0 || alt_is_reference,
             snis: object.snis.into_iter().flatten().collect(),
             tags: object.tags.into_iter().flatten().collect(),
             created_at: object.created_at,
-            is_reference: references || key_references,
-        }
+        })
     }
 }

@@ -42,6 +42,7 @@ use route::Route;
 use schema::{Kind, Object};
 use serving::{Cache, Instead};
 pub use serving::{Offers, Serving};
+pub use yaml::load as read_yaml;
 
 /// Larger bodies are refused by nginx (`client_max_body_size` of the Admin API).
 const LARGEST_BODY: usize = 10 * 1024 * 1024;
@@ -54,6 +55,7 @@ pub struct KongModel {
     database_down: bool,
     dbless: bool,
     enterprise: bool,
+    workspace: Option<String>,
     declared: Declared,
     cache: Cache,
     default: Arc<CertifiedKey>,
@@ -92,6 +94,7 @@ impl KongModel {
             database_down: false,
             dbless: false,
             enterprise: false,
+            workspace: None,
             declared: Declared::default(),
             cache: Cache::default(),
             default: serving::self_signed(),
@@ -253,6 +256,21 @@ impl KongModel {
         self.root["edition"] = json!(if enterprise { "enterprise" } else { "community" });
     }
 
+    /// Makes it Kong Enterprise with a workspace, whose name may stand before any path. Not recorded;
+    /// what belongs to another workspace is not modelled.
+    pub fn workspace(&mut self, name: &str) {
+        self.enterprise(true);
+        self.workspace = Some(name.to_owned());
+    }
+
+    fn without_workspace<'a>(&self, path: &'a str) -> &'a str {
+        let beneath = self
+            .workspace
+            .as_ref()
+            .and_then(|name| path.strip_prefix('/')?.strip_prefix(name.as_str()));
+        beneath.filter(|rest| rest.starts_with('/')).unwrap_or(path)
+    }
+
     /// The proxy port goes on serving what is stored now, as a node that has not heard yet.
     pub fn freeze_serving(&mut self) {
         self.cache.freeze(&self.database);
@@ -275,6 +293,7 @@ impl KongModel {
             return Ok(page.without_header("access-control-allow-origin"));
         }
         let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
+        let path = self.without_workspace(path);
         let route = Route::of(path).filter(|route| route.kind().is_none_or(|kind| self.has(kind)));
         let route = route.ok_or_else(|| Refusal::plain(404, "Not found"))?;
         if !takes_content(request, &route) {

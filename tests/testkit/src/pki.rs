@@ -426,6 +426,12 @@ impl CertifiedPair {
     pub fn leaf_sha256(&self) -> [u8; 32] {
         Sha256::digest(self.leaf_der()).into()
     }
+
+    /// The same, as openssl and `/status` show it.
+    #[must_use]
+    pub fn leaf_fingerprint(&self) -> String {
+        self.leaf_sha256().map(|byte| format!("{byte:02X}")).join(":")
+    }
 }
 
 /// The kinds of keys that Kong can serve.

@@ -7,9 +7,12 @@ use yaml_rust2::Event;
 use yaml_rust2::parser::{MarkedEventReceiver, Parser};
 use yaml_rust2::scanner::{Marker, TScalarStyle};
 
-/// The first document of `text`. If it is none: Kong's words, with the place where the last thing
-/// began that could be read.
-pub(super) fn load(text: &str) -> Result<Value, String> {
+/// Reads the first document of `text` as Kong does.
+///
+/// # Errors
+///
+/// If it is none: Kong's words, with the place where the last thing began that could be read.
+pub fn load(text: &str) -> Result<Value, String> {
     let mut loader = Loader::default();
     match Parser::new_from_str(text).load(&mut loader, false) {
         Ok(()) => Ok(loader.document.unwrap_or_default()),

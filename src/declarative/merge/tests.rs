@@ -254,8 +254,11 @@ fn an_object_without_an_id_is_found_again() {
         "certificates: [{cert: a}, {cert: b, snis: [{name: x}, y]}]\nca_certificates: [{cert: a}]\n",
     );
     let ids = document.certificates().iter().map(|held| held.id).collect::<Vec<_>>();
-    assert_eq!(ids[0].to_string(), "d8455322-e52b-5e2d-8170-cb85b94bf4c0");
     assert_ne!(document.authorities()[0].id, ids[0]);
+    // Its place may be another's in the next edition of the file.
+    let other = of("certificates: [{cert: c}, {cert: b}, {cert: a}]\n");
+    let others = other.certificates().iter().map(|held| held.id).collect::<Vec<_>>();
+    assert_eq!([others[2], others[1]], ids[..]);
     Put::own(ids[1], &["x", "y", "z"], &[]).put_into(&mut document);
     assert_eq!(
         json_of(&document)["certificates"],
@@ -291,9 +294,9 @@ fn a_certificate_goes_with_its_names() {
 fn objects_of_ours_that_a_file_lacks_are_carried_over() {
     let running = of(&format!(
         "certificates:\n\
-         - {{id: {ONE}, cert: a, tags: [ours, x], snis: [{{name: in}}, {{name: in-file}}]}}\n\
-         - {{id: {TWO}, cert: b, tags: [ours]}}\n\
-         - {{id: 33333333-3333-4333-8333-333333333333, tags: [theirs]}}\n\
+         - {{id: {ONE}, cert: a, key: k, created_at: 1, tags: [ours, x], snis: [{{name: in}}, {{name: in-file}}]}}\n\
+         - {{id: {TWO}, cert: b, key: k, tags: [ours]}}\n\
+         - {{id: 33333333-3333-4333-8333-333333333333, cert: c, key: k, tags: [theirs]}}\n\
          snis: [{{name: beside, id: k, certificate: {ONE}}}, {{name: two, certificate: {TWO}}}]\n\
          ca_certificates: [{{id: {ONE}, cert: c, tags: [ours]}}, {{id: {TWO}, tags: [theirs]}}]\n\
          services: [{{name: gone}}]\n"
@@ -308,12 +311,12 @@ fn objects_of_ours_that_a_file_lacks_are_carried_over() {
             "_format_version": "3.0",
             "certificates": [
                 {"id": TWO, "cert": "file"},
-                {"id": ONE, "cert": "a", "tags": ["ours", "x"]},
+                {"id": ONE, "cert": "a", "key": "k", "tags": ["ours", "x"]},
             ],
             "snis": [
                 {"name": "in-file", "certificate": TWO},
+                {"name": "beside", "certificate": {"id": ONE}},
                 {"name": "in", "certificate": {"id": ONE}},
-                {"name": "beside", "id": "k", "certificate": ONE},
             ],
             "ca_certificates": [{"id": ONE, "cert": "c", "tags": ["ours"]}],
         })
@@ -321,6 +324,24 @@ fn objects_of_ours_that_a_file_lacks_are_carried_over() {
     let once = json_of(&file);
     file.carry_over(&running, "ours");
     assert_eq!(json_of(&file), once);
+}
+
+#[test]
+fn ours_come_last_and_always_in_the_same_order() {
+    let third: Uuid = "33333333-3333-4333-8333-333333333333".parse().unwrap();
+    let theirs = "certificates: [{cert: b}, {cert: a, snis: [{name: a}]}]\nsnis: [{name: z}]\n";
+    let (mut one, mut other) = (of(theirs), of(theirs));
+    let puts = [(ONE, "n1"), (TWO, "n2"), (third, "n0")];
+    puts.iter().for_each(|(id, name)| Put::own(*id, &[name], &["ours"]).put_into(&mut one));
+    puts.iter().rev().for_each(|(id, name)| Put::own(*id, &[name], &["ours"]).put_into(&mut other));
+    assert_ne!(one.to_json(), other.to_json());
+    one.sort_ours("ours");
+    other.sort_ours("ours");
+    assert_eq!(one.to_json(), other.to_json());
+    let names: Vec<_> = one.names().collect();
+    assert_eq!(names, ["z", "n0", "n1", "n2", "a"]);
+    let ids: Vec<_> = one.certificates().iter().map(|held| held.id).skip(2).collect();
+    assert_eq!(ids, [ONE, TWO, third]);
 }
 
 #[test]

@@ -73,6 +73,8 @@ struct Configuration {
     standing: Vec<Standing>,
     /// By name: the certificate that has it.
     owners: Vec<Option<usize>>,
+    /// There is a certificate without an id, too.
+    has_one_without_id: bool,
     has_authority: bool,
 }
 
@@ -94,15 +96,16 @@ fn configuration() -> impl Strategy<Value = Configuration> {
         proptest::collection::vec(select(ODD.to_vec()), 16),
         proptest::collection::vec(standing, FOREIGN),
         proptest::collection::vec(proptest::option::of(0..FOREIGN), 4),
-        any::<bool>(),
+        any::<[bool; 2]>(),
     )
-        .prop_map(|(head, sections, odd, standing, owners, has_authority)| Configuration {
+        .prop_map(|(head, sections, odd, standing, owners, has)| Configuration {
             head,
             sections,
             odd,
             standing,
             owners,
-            has_authority,
+            has_one_without_id: has[0],
+            has_authority: has[1],
         })
 }
 
@@ -122,6 +125,11 @@ impl Configuration {
 
     fn certificates(&self) -> String {
         let (mut text, mut beside) = ("certificates:\n".to_owned(), "snis: # others\n".to_owned());
+        if self.has_one_without_id {
+            let [cert, key] = [&pairs()[0].0, &pairs()[0].1].map(|pem| indented(pem));
+            let _ =
+                write!(text, "- snis: [{{name: plain.test}}]\n  cert: |\n{cert}  key: |\n{key}");
+        }
         for (at, standing) in self.standing.iter().enumerate() {
             let (cert, key) = &pairs()[at];
             let (id, cert, key) = (id(at), indented(cert), indented(key));
@@ -234,6 +242,50 @@ proptest! {
 
         same_nodes(&before, &after, &puts)?;
         same_rows(&rows(&text), &loaded(&after), &puts)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn what_is_carried_over_disturbs_nothing_and_can_be_taken_out_again(
+        file in configuration(),
+        names in proptest::collection::vec(subsequence(NAMES.to_vec(), 0..=NAMES.len()), 1..3),
+    ) {
+        let file = Document::parse(file.yaml().as_bytes()).unwrap();
+        let mut running = file.clone();
+        let ours = BTreeSet::from(["ours".to_owned()]);
+        let nobodys = |names: &[&str]| {
+            let free = names.iter().filter(|name| file.names().all(|there| there != **name));
+            free.map(|name| (*name).to_owned()).collect::<BTreeSet<_>>()
+        };
+        // Names that the file has were ours before: the next edition of the file has them.
+        let puts = names.iter().enumerate().map(|(at, names)| {
+            let wanted: BTreeSet<_> = names.iter().map(|name| (*name).to_owned()).collect();
+            let (at, take) = (FOREIGN + at, BTreeSet::new());
+            Put { at, pair: 0, fields: Some((wanted, ours.clone())), take }.put_into(&mut running);
+            Put { at, pair: 0, fields: Some((nobodys(names), ours.clone())), take: BTreeSet::new() }
+        });
+        let puts: Vec<_> = puts.collect();
+
+        let mut after = file.clone();
+        after.carry_over(&running, "ours");
+        same_nodes(&file, &after, &puts)?;
+        same_rows(&loaded(&file), &loaded(&after), &puts)?;
+        let held = after.certificates();
+        for (at, put) in puts.iter().enumerate() {
+            let held = held.iter().find(|held| held.id == id(put.at)).unwrap();
+            let is_later = |name: &&String| puts[at + 1..].iter().any(|put| put.names().any(|other| other == *name));
+            let lasting: BTreeSet<String> = put.names().filter(|name| !is_later(name)).cloned().collect();
+            prop_assert_eq!(&held.snis, &lasting);
+        }
+
+        for put in &puts {
+            prop_assert!(after.remove_ours("certificate", id(put.at), "ours"));
+        }
+        same_nodes(&file, &after, &[])?;
+        same_rows(&loaded(&file), &loaded(&after), &[])?;
     }
 }
 

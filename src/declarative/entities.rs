@@ -8,10 +8,7 @@ use zeroize::Zeroizing;
 
 use super::Document;
 use super::value::{Map, Value};
-use crate::bundle::held_facts;
-use crate::desired::INGRESS_CONTROLLER;
-use crate::held::HeldCertificate;
-use crate::kong::database::is_reference;
+use crate::held::{HeldCertificate, INGRESS_CONTROLLER, RawCertificate, is_reference};
 use crate::quote::Quoted;
 
 /// UUIDv5 namespace of the ids that objects without one are known by.
@@ -31,6 +28,18 @@ pub enum Entity {
 }
 
 impl Entity {
+    /// All of them.
+    pub(super) const ALL: [Self; 3] = [Self::Certificate, Self::Authority, Self::License];
+
+    /// What Kong calls one.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Certificate => "certificate",
+            Self::Authority => "ca_certificate",
+            Self::License => "license",
+        }
+    }
+
     /// Its list.
     pub(super) const fn list(self) -> &'static str {
         match self {
@@ -146,25 +155,26 @@ impl Document {
 }
 
 fn held(id: Uuid, object: &Map, snis: BTreeSet<String>) -> HeldCertificate {
-    let cert = object.text("cert").unwrap_or_default();
-    let alt = object.text("cert_alt");
-    let pairs = ["cert", "key", "cert_alt", "key_alt"];
-    HeldCertificate {
+    let mut keys = ["key", "key_alt"].into_iter().filter_map(|field| object.text(field));
+    HeldCertificate::from(RawCertificate {
         id,
-        facts: held_facts(cert, alt).map_err(|invalid| invalid.reason()),
-        main_facts: alt
-            .is_some()
-            .then(|| held_facts(cert, None).map_err(|invalid| invalid.reason())),
+        cert: object.text("cert").unwrap_or_default(),
+        cert_alt: object.text("cert_alt"),
+        has_key_reference: keys.any(is_reference),
         snis,
         tags: tags(object).map(str::to_owned).collect(),
         created_at: created_at(object),
-        is_reference: pairs.iter().filter_map(|field| object.text(field)).any(is_reference),
-    }
+    })
 }
 
 pub(super) fn id_of(entity: Entity, at: usize, object: &Map) -> Uuid {
     let id = object.text("id").and_then(|id| id.parse().ok());
-    id.unwrap_or_else(|| Uuid::new_v5(&PLACES, format!("{}/{at}", entity.list()).as_bytes()))
+    id.unwrap_or_else(|| {
+        // By what it holds: its place may be another's tomorrow.
+        let held = object.text("cert").or_else(|| object.text("payload"));
+        let known = held.map_or_else(|| at.to_string(), str::to_owned);
+        Uuid::new_v5(&PLACES, format!("{}/{known}", entity.list()).as_bytes())
+    })
 }
 
 /// The certificate of an SNI: a bare id, or a mapping that holds it.

@@ -1,6 +1,6 @@
 //! What is ours into a configuration, and nothing else of it changed.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 
 use uuid::Uuid;
 
@@ -115,34 +115,6 @@ impl Document {
         }
     }
 
-    /// Adds what a configuration that runs has of ours and this one, which comes from a file, lacks:
-    /// objects with our tag, and their names unless someone has them here.
-    pub fn carry_over(&mut self, running: &Self, own_tag: &str) {
-        let names: HashSet<String> = self.names().map(str::to_owned).collect();
-        for entity in [Entity::Certificate, Entity::Authority] {
-            let present: HashSet<Uuid> = self.objects(entity).map(|(id, _)| id).collect();
-            let is_ours = |object: &Map| tags(object).any(|tag| tag == own_tag);
-            let missing = running
-                .objects(entity)
-                .filter(|(id, object)| is_ours(object) && !present.contains(id));
-            for (id, object) in missing {
-                let mut object = object.clone();
-                if entity == Entity::Certificate {
-                    let inside = object.remove(SNIS).unwrap_or(Value::Null);
-                    let beside = running.root.elements(SNIS).iter();
-                    let beside = beside.filter(|sni| sni.as_map().and_then(owner) == Some(id));
-                    for sni in inside.elements().iter().chain(beside) {
-                        if name_of(sni).is_some_and(|name| !names.contains(name)) {
-                            self.add_sni(sni.clone(), id);
-                        }
-                    }
-                }
-                object.set("id", Value::text(&id.to_string()));
-                self.root.list_mut(entity.list()).push(Value::Map(object));
-            }
-        }
-    }
-
     /// Takes names out of certificates that stand beside them, too: an export tells them twice, and
     /// is not taken back so (`kong-contract`, DB-less).
     pub(super) fn drop_echoed_names(&mut self) {
@@ -205,7 +177,7 @@ impl Document {
         self.root.list_mut(SNIS).push(Value::Map(object));
     }
 
-    fn names(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         let inside = self.objects(Entity::Certificate);
         let inside = inside.flat_map(|(_, object)| object.elements(SNIS));
         self.root.elements(SNIS).iter().chain(inside).filter_map(name_of)
@@ -225,7 +197,7 @@ impl Document {
         object
     }
 
-    fn retain(&mut self, field: &str, keep: impl FnMut(&mut Value) -> bool) {
+    pub(super) fn retain(&mut self, field: &str, keep: impl FnMut(&mut Value) -> bool) {
         if let Some(Value::List(list)) = self.root.get_mut(field) {
             list.retain_mut(keep);
         }

@@ -1,0 +1,125 @@
+//! What runs, into a configuration that does not have it.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::Document;
+use super::entities::{Entity, SNIS, owner, tags};
+use super::merge::{AltPair, Entry, OwnFields};
+use super::value::{Map, Value};
+use crate::held::HeldCertificate;
+
+impl Document {
+    /// Adds what a configuration that runs has of ours and this one, which comes from a file, lacks:
+    /// objects with our tag, and their names unless someone has them here.
+    pub fn carry_over(&mut self, running: &Self, own_tag: &str) {
+        let names: HashSet<String> = self.names().map(str::to_owned).collect();
+        let is_ours = |tags: &BTreeSet<String>| tags.contains(own_tag);
+        let present: HashSet<Uuid> = self.objects(Entity::Certificate).map(|(id, _)| id).collect();
+        for held in running.certificates() {
+            if is_ours(&held.tags) && !present.contains(&held.id) {
+                let snis = held.snis.into_iter().filter(|name| !names.contains(name)).collect();
+                let fields = OwnFields { snis: &snis, tags: &held.tags };
+                self.carry_certificate(running, held.id, Some(fields));
+            }
+        }
+        let present: HashSet<Uuid> = self.objects(Entity::Authority).map(|(id, _)| id).collect();
+        for held in running.authorities() {
+            if is_ours(&held.tags) && !present.contains(&held.id) {
+                let (id, cert, tags) = (held.id, &*held.cert, Some(&held.tags));
+                self.put(Entry::Authority { id, cert, tags });
+            }
+        }
+    }
+
+    /// Puts ours behind those of others, in an order that is the same each time: by id and name.
+    pub fn sort_ours(&mut self, own_tag: &str) {
+        let is_ours = |object: &Map| tags(object).any(|tag| tag == own_tag);
+        let certificates = self.objects(Entity::Certificate);
+        let own: BTreeSet<Uuid> =
+            certificates.filter(|(_, object)| is_ours(object)).map(|(id, _)| id).collect();
+        for entity in [Entity::Certificate, Entity::Authority] {
+            // All of ours have an id.
+            self.sort(entity.list(), |object| is_ours(object).then(|| object.text("id")).flatten());
+        }
+        self.sort(SNIS, |sni| {
+            sni.text("name").filter(|_| owner(sni).is_some_and(|id| own.contains(&id)))
+        });
+    }
+
+    /// Those that have a key, by it, behind those that have none.
+    fn sort(&mut self, field: &str, key: impl for<'a> Fn(&'a Map) -> Option<&'a str>) {
+        if let Some(Value::List(list)) = self.root.get_mut(field) {
+            list.sort_by_cached_key(|object| object.as_map().and_then(&key).map(str::to_owned));
+        }
+    }
+
+    /// Takes out an object with our tag, by Kong's word for its kind. Returns whether there was one.
+    pub fn remove_ours(&mut self, word: &str, id: Uuid, own_tag: &str) -> bool {
+        let Some(entity) = Entity::ALL.into_iter().find(|entity| entity.word() == word) else {
+            return false;
+        };
+        let is_ours =
+            |(found, object): (Uuid, &Map)| found == id && tags(object).any(|tag| tag == own_tag);
+        let is_there = self.objects(entity).any(is_ours);
+        if is_there {
+            self.remove(entity, id);
+        }
+        is_there
+    }
+
+    /// A CA certificate or licence `id` stays what it is in `running`.
+    pub fn carry_object(&mut self, running: &Self, entity: Entity, id: Uuid) {
+        let there = running.objects(entity).find(|(found, _)| *found == id);
+        let Some((_, object)) = there else { return };
+        match entity {
+            Entity::Certificate => self.carry_pair(running, id),
+            Entity::Authority => {
+                let cert = object.text("cert").unwrap_or_default().to_owned();
+                let tags: BTreeSet<String> = tags(object).map(str::to_owned).collect();
+                let is_here = self.objects(entity).any(|(found, _)| found == id);
+                let tags = (!is_here).then_some(&tags);
+                self.put(Entry::Authority { id, cert: &cert, tags });
+            }
+            Entity::License => {
+                let payload = Zeroizing::new(object.text("payload").unwrap_or_default().to_owned());
+                self.put(Entry::License { id, payload: &payload });
+            }
+        }
+    }
+
+    /// Certificates that are here, and in `running` with a pair that can be served and began later.
+    #[must_use]
+    pub fn older_than_in(&self, running: &Self) -> Vec<Uuid> {
+        let began = |held: &HeldCertificate| {
+            held.facts.as_ref().ok().map(|facts| facts.validity.not_before)
+        };
+        let here: BTreeMap<Uuid, _> =
+            self.certificates().iter().map(|held| (held.id, began(held))).collect();
+        let there = running.certificates();
+        let is_older =
+            |held: &&HeldCertificate| here.get(&held.id).is_some_and(|here| *here < began(held));
+        there.iter().filter(is_older).map(|held| held.id).collect()
+    }
+
+    /// The certificate `id` gets the pairs that it has in `running`, if it is in both.
+    pub fn carry_pair(&mut self, running: &Self, id: Uuid) {
+        if self.objects(Entity::Certificate).any(|(found, _)| found == id) {
+            self.carry_certificate(running, id, None);
+        }
+    }
+
+    fn carry_certificate(&mut self, running: &Self, id: Uuid, fields: Option<OwnFields<'_>>) {
+        let there = running.objects(Entity::Certificate).find(|(found, _)| *found == id);
+        let Some((_, there)) = there else { return };
+        let (Some(cert), Some(key)) = (there.text("cert"), there.text("key")) else { return };
+        let alt = match there.text("cert_alt").zip(there.text("key_alt")) {
+            Some((cert, key)) => AltPair::Write { cert, key },
+            None => AltPair::Clear,
+        };
+        let take = &BTreeSet::new();
+        self.put(Entry::Certificate { id, cert, key, alt, fields, take });
+    }
+}

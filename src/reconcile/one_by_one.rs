@@ -1,0 +1,168 @@
+//! A Kong on a database takes each object by a write of its own.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt as _};
+
+use super::plan::{Candidate, Look, Outcome, Plan, Planned};
+use super::together::FromFile;
+use super::{Conclusion, Passed, Reconciler};
+use crate::clock::Timestamp;
+use crate::desired::Desired;
+use crate::held::Snapshot;
+use crate::kong::{Failure, Kong, Query, Wire};
+use crate::names::Sni;
+use crate::quote::Quoted;
+
+/// From so many bindings on, Kong is read by pages; and so many are under way at a time.
+const MANY: usize = 32;
+/// What so many came to is told while the others go on.
+const TOLD_TOGETHER: usize = 4 * MANY;
+/// So often is Kong looked at again at once when another writer was faster.
+const CONFLICTS: usize = 3;
+
+impl<W: Wire> Reconciler<W> {
+    /// Each object of a Kong on a database has a write of its own. Returns what kept Kong from being
+    /// looked at.
+    pub(super) async fn one_by_one(
+        &mut self,
+        candidates: Vec<Candidate>,
+        file: FromFile,
+        now: Timestamp,
+        mut tell: impl FnMut(&[Conclusion]),
+        passed: &mut Passed,
+    ) -> Option<Failure> {
+        let conclusions = &mut passed.conclusions;
+        if let FromFile::Read(base) = file {
+            conclusions.push(self.ledger.useless(&base.name, now));
+        }
+        let mut written = BTreeSet::new();
+        let mut planned = self.plan(candidates, now).await;
+        // If one was answered, Kong answers.
+        let unread = planned.iter().map(Planned::unread);
+        let trouble = unread.reduce(|first, next| next.and(first)).flatten().cloned();
+        while !planned.is_empty() {
+            let rest = planned.split_off(planned.len().min(TOLD_TOGETHER));
+            let before = conclusions.len();
+            for (planned, outcome) in self.apply(planned, now).await {
+                if let Outcome::Written(held) = &outcome {
+                    written.extend(held.ids());
+                }
+                conclusions.push(self.conclude(planned, outcome, now));
+            }
+            tell(&conclusions[before..]);
+            planned = rest;
+        }
+        passed.disturbed = self.ledger.disturbed_by(&written);
+        trouble
+    }
+
+    /// Looks at Kong, one by one or by pages, and decides in the order of names. Reads only.
+    async fn plan(&mut self, candidates: Vec<Candidate>, now: Timestamp) -> Vec<Planned> {
+        let Some(kong) = &self.kong else { return Vec::new() };
+        let is_fresh = candidates.len() < MANY;
+        let looks = look(kong, &candidates).await;
+        let mut planned = Vec::new();
+        for (candidate, look) in candidates.into_iter().zip(looks) {
+            let one = self.ledger.plan(candidate, look.map(Look::from), is_fresh, now);
+            self.ledger.claim_object(&one);
+            planned.push(one);
+        }
+        planned
+    }
+
+    /// Writes what is planned to be written.
+    async fn apply(&self, planned: Vec<Planned>, now: Timestamp) -> Vec<(Planned, Outcome)> {
+        let writes: Vec<_> =
+            planned.into_iter().map(|planned| self.apply_one(planned, now)).collect();
+        stream::iter(writes).buffered(MANY).collect().await
+    }
+
+    async fn apply_one(&self, mut planned: Planned, now: Timestamp) -> (Planned, Outcome) {
+        let mut conflict = Quoted::new("");
+        for _ in 0..=CONFLICTS {
+            let (Plan::Decided(decided), Some(kong)) = (&planned.plan, &self.kong) else {
+                return (planned, Outcome::Unwritten);
+            };
+            if !decided.decision.writes() {
+                let outcome = announce(kong, &decided.desired, &planned.announce).await;
+                return (planned, outcome);
+            }
+            if self.dry_run {
+                return (planned, Outcome::DryRun);
+            }
+            // What is replaced is merged from a look just before; what is not there need only be
+            // absent still.
+            let desired = &decided.desired;
+            let is_fresh = planned.is_fresh
+                || (planned.held.is_none() && matches!(kong.is_absent(desired).await, Ok(true)));
+            if is_fresh {
+                match kong.write(desired, &mut planned.candidate.refused).await {
+                    Ok((held, None)) => return (planned, Outcome::Written(Box::new(held))),
+                    Ok((held, Some(refused))) => {
+                        return (planned, Outcome::WrittenInPart(Box::new(held), refused));
+                    }
+                    Err(Failure::Conflict { message }) => conflict = message,
+                    Err(failure) => return (planned, Outcome::Failed(failure)),
+                }
+            }
+            match kong.look(&planned.candidate.query).await {
+                Ok(snapshot) => {
+                    let look = Ok(Look::from(Arc::new(snapshot)));
+                    planned = self.ledger.plan(planned.candidate, look, true, now);
+                }
+                Err(failure) => return (planned, Outcome::Unsent(failure)),
+            }
+        }
+        let message = Quoted::new(&format!("each time that it was looked at again; {conflict}"));
+        let failure = match planned.candidate.refused.failure() {
+            Some(Failure::Refused { status, message: refused }) => {
+                Failure::RefusedInPart { status, message: refused, conflict: message }
+            }
+            _ => Failure::Conflict { message },
+        };
+        (planned, Outcome::Failed(failure))
+    }
+}
+
+/// Tells the nodes of Kong again what it holds, if that is asked for.
+async fn announce<W: Wire>(kong: &Kong<W>, desired: &Desired, names: &BTreeSet<Sni>) -> Outcome {
+    let Desired::Certificate(desired, _) = desired else { return Outcome::Unwritten };
+    if names.is_empty() {
+        return Outcome::Unwritten;
+    }
+    let announced = async {
+        if !kong.is_database_reachable().await? {
+            return Ok(Outcome::NoDatabase);
+        }
+        kong.announce(desired.id, names).await.map(|()| Outcome::Announced)
+    };
+    announced.await.unwrap_or_else(|failure| match failure {
+        Failure::NotSent => Outcome::Unsent(failure),
+        failure => Outcome::NotAnnounced(failure),
+    })
+}
+
+/// Looks at Kong for each candidate: at few certificates one by one, at many by pages. CA
+/// certificates and licences are always read all together, and so once for all candidates.
+async fn look<W: Wire>(
+    kong: &Kong<W>,
+    candidates: &[Candidate],
+) -> Vec<Result<Arc<Snapshot>, Failure>> {
+    let mut shared = Vec::new();
+    for query in Query::together(candidates.iter().map(|candidate| &candidate.query), MANY) {
+        let look = kong.look(&query).await.map(Arc::new);
+        shared.push((query, look));
+    }
+    let looks: Vec<_> = candidates
+        .iter()
+        .map(async |Candidate { query, .. }| {
+            match shared.iter().find(|(wider, _)| wider.covers(query)) {
+                Some((_, look)) => look.clone(),
+                None => kong.look(query).await.map(Arc::new),
+            }
+        })
+        .collect();
+    stream::iter(looks).buffered(MANY).collect().await
+}

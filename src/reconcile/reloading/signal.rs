@@ -1,0 +1,213 @@
+//! The signal: when it is sent, what keeps it back, and what became of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use super::step::Step;
+use super::{Known, LOOK, Readable, Reloads, SLACK, may_be_newer};
+use crate::binding::Kind;
+use crate::bundle::{Fingerprint, Reason as BundleReason};
+use crate::clock::Timestamp;
+use crate::metrics::PushOutcome;
+use crate::names::BindingName;
+use crate::nginx::{NoReload, Reloading};
+use crate::reconcile::ledger::Ledger;
+use crate::reconcile::memory::Memory;
+use crate::status::{Reason, State};
+
+/// nginx, as it is seen in one pass.
+pub(super) struct Seen {
+    named: Option<u32>,
+    pub(super) trouble: Option<NoReload>,
+    pub(super) loaded: Option<SystemTime>,
+}
+
+/// A signal of which it is not known what became.
+pub(super) struct UnderWay {
+    pub(super) reloading: Reloading,
+    pub(super) since: Instant,
+    pub(super) files: BTreeMap<BindingName, Fingerprint>,
+}
+
+/// Why nginx is not told now.
+pub(super) enum NotTold {
+    DryRun,
+    /// It would not reload for the files of another binding, or serve what is not valid yet.
+    Beside(BindingName),
+    /// It was told not long ago.
+    TooSoon(Duration),
+    /// Other files may change in this moment.
+    Gathering(Duration),
+    Failed(NoReload),
+}
+
+impl Reloads {
+    pub(super) fn seen(&self, named: Option<u32>) -> Seen {
+        let loaded = self.nginx.loaded_at(named);
+        // Workers come, and are called so, a while after their master.
+        let starts = || loaded.is_none().then_some(NoReload::NotRunning);
+        let trouble = self.nginx.check(named).err().or_else(starts);
+        Seen { named, trouble, loaded }
+    }
+
+    /// Whether workers came since this was last asked.
+    pub(super) fn note_loaded(&mut self, loaded: Option<SystemTime>) -> bool {
+        loaded.is_some() && std::mem::replace(&mut self.loaded, loaded) != loaded
+    }
+
+    pub(super) fn note_due(&mut self, steps: &[(Readable, Step)]) {
+        for (readable, _) in steps.iter().filter(|(_, step)| *step != Step::Tell) {
+            self.due.remove(&readable.name);
+        }
+    }
+
+    fn rest_of_interval(&self, loaded: Option<SystemTime>, now: Timestamp) -> Option<Duration> {
+        // A process of ours that ran before this one may have signalled.
+        let elsewhere = loaded.and_then(|loaded| age(loaded, now));
+        let elsewhere = elsewhere.map(|age| age.max(self.began.elapsed()));
+        let signalled = self.signalled.map(|at| at.elapsed());
+        let since = elsewhere.into_iter().chain(signalled).min()?;
+        rest(since, self.min_interval)
+    }
+
+    fn rest_of_gathering(&mut self, steps: &[(Readable, Step)]) -> Option<Duration> {
+        let now = Instant::now();
+        let told = steps.iter().filter(|(_, step)| *step == Step::Tell);
+        let since = told.map(|(readable, _)| *self.due.entry(readable.name.clone()).or_insert(now));
+        let since = since.min()?;
+        rest(since.elapsed(), self.gather)
+    }
+}
+
+fn rest(since: Duration, wait: Duration) -> Option<Duration> {
+    Some(wait.saturating_sub(since)).filter(|rest| !rest.is_zero())
+}
+
+/// How long ago that was; `None` where it is to come.
+fn age(loaded: SystemTime, now: Timestamp) -> Option<Duration> {
+    let loaded = loaded.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    let now = Duration::from_secs(u64::try_from(now.0).ok()?);
+    (loaded <= now + SLACK).then(|| now.saturating_sub(loaded))
+}
+
+impl Ledger {
+    /// Returns those whose new files nginx was told of.
+    pub(super) fn tell_nginx(
+        &mut self,
+        seen: &Seen,
+        steps: &[(Readable, Step)],
+        now: Timestamp,
+    ) -> Result<BTreeSet<BindingName>, NotTold> {
+        if let Some(name) = self.held_up_by(seen, steps) {
+            return Err(NotTold::Beside(name));
+        }
+        let reloads = &mut self.reloads;
+        if reloads.dry_run {
+            return Err(NotTold::DryRun);
+        }
+        if let Some(trouble) = &seen.trouble {
+            reloads.due.clear();
+            return Err(NotTold::Failed(trouble.clone()));
+        }
+        if let Some(rest) = reloads.rest_of_interval(seen.loaded, now) {
+            return Err(NotTold::TooSoon(rest));
+        }
+        if let Some(rest) = reloads.rest_of_gathering(steps) {
+            return Err(NotTold::Gathering(rest));
+        }
+        if self.files_for_nginx().any(|(_, memory)| memory.is_changing()) {
+            return Err(NotTold::Gathering(self.reloads.gather.max(LOOK)));
+        }
+        self.reloads.due.clear();
+        self.signal(seen).map_err(NotTold::Failed)
+    }
+
+    fn signal(&mut self, seen: &Seen) -> Result<BTreeSet<BindingName>, NoReload> {
+        let file = |(name, memory): (&BindingName, &Memory)| {
+            memory.fingerprint().map(|file| (name.clone(), file))
+        };
+        let files: BTreeMap<_, _> = self.files_for_nginx().filter_map(file).collect();
+        let reloads = &mut self.reloads;
+        let reloading = reloads.nginx.reload(seen.named)?;
+        info!(pid = reloading.pid(), "nginx signalled");
+        let since = Instant::now();
+        reloads.signalled = Some(since);
+        for (name, file) in &files {
+            reloads.known(name).at_signal = Some(*file);
+        }
+        let is_new = |(name, file): &(&BindingName, &Fingerprint)| !reloads.has_read(name, **file);
+        let open = files.iter().filter(is_new).map(|(name, _)| name.clone()).collect();
+        reloads.under_way = Some(UnderWay { reloading, since, files });
+        Ok(open)
+    }
+
+    fn files_for_nginx(&self) -> impl Iterator<Item = (&BindingName, &Memory)> {
+        self.memory.iter().filter(|(_, memory)| memory.status.kind == Kind::Reload)
+    }
+
+    /// Whose files keep nginx from being told while they are as they are.
+    fn held_up_by(&self, seen: &Seen, steps: &[(Readable, Step)]) -> Option<BindingName> {
+        // Where these stood before says nothing about what they hold now.
+        let is_readable =
+            |name: &BindingName| steps.iter().any(|(readable, _)| readable.name == *name);
+        let mut others = self.files_for_nginx().filter(|(name, _)| !is_readable(name));
+        others.find(|(_, memory)| holds_up(memory, seen.loaded)).map(|(name, _)| name.clone())
+    }
+
+    /// Sees what became of the last signal.
+    pub(super) fn follow(&mut self) {
+        let Some(under_way) = self.reloads.under_way.take() else { return };
+        let seen = self.reloads.nginx.has_new_workers(&under_way.reloading);
+        if seen == Some(false) && under_way.since.elapsed() < self.reloads.patience {
+            self.reloads.under_way = Some(under_way);
+            return;
+        }
+        let is_new =
+            |(name, file): &(&BindingName, &Fingerprint)| !self.reloads.has_read(name, **file);
+        let files: Vec<_> = under_way.files.iter().filter(is_new).collect();
+        let was_refused = files.iter().all(|(name, file)| self.reloads.refused(name, **file));
+        let outcome = match seen {
+            Some(true) => {
+                info!("nginx has reloaded");
+                self.reloads.has_reloaded = true;
+                PushOutcome::Applied
+            }
+            Some(false) if was_refused => {
+                debug!("nginx was told to reload, and went on with what it had");
+                PushOutcome::Refused
+            }
+            Some(false) => {
+                warn!("nginx was told to reload, and went on with what it had");
+                PushOutcome::Refused
+            }
+            None => PushOutcome::Failed,
+        };
+        for (name, file) in files {
+            self.metrics.push(name, outcome);
+            let known = self.reloads.known(name);
+            match outcome {
+                PushOutcome::Applied => {
+                    *known = Known { read: Some(*file), failed: None, untold: None, ..*known };
+                    // What was seen before the reload says nothing about it.
+                    if let Some(memory) = self.memory.get_mut(name) {
+                        memory.proving = None;
+                    }
+                }
+                PushOutcome::Refused => known.failed = Some((*file, Instant::now())),
+                // The master is gone: one that starts reads everything.
+                PushOutcome::Failed => *known = Known { first: Some(*file), ..Known::default() },
+            }
+        }
+    }
+}
+
+/// What nginx has loaded already is no reason to keep back others, nor is what expired: it takes
+/// that.
+fn holds_up(memory: &Memory, loaded: Option<SystemTime>) -> bool {
+    let is_expired = memory.status.reason == Some(Reason::Bundle(BundleReason::Expired));
+    let is_unfit = matches!(memory.status.state, State::Invalid | State::NotYetValid);
+    is_unfit && !is_expired && may_be_newer(memory.written, loaded)
+}
