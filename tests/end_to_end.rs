@@ -1,4 +1,5 @@
-//! The scenarios of `end_to_end/scenarios.rs` against a stand-in Kong, and their cleaning up.
+//! The scenarios of `end_to_end/scenarios.rs` and `end_to_end/dbless.rs` against a stand-in Kong, those
+//! of `end_to_end/reload.rs` against a real nginx, and their cleaning up.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
@@ -7,6 +8,10 @@
 
 #[path = "end_to_end/cleaning.rs"]
 mod cleaning;
+#[path = "end_to_end/dbless.rs"]
+mod dbless;
+#[path = "end_to_end/reload.rs"]
+mod reload;
 #[path = "end_to_end/scenarios.rs"]
 mod scenarios;
 #[path = "end_to_end/stage.rs"]
@@ -14,15 +19,20 @@ mod stage;
 #[path = "end_to_end/target.rs"]
 mod target;
 
+use std::fs;
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use serde_json::{Value, json};
-use testkit::{KongStandIn, Pki, Request};
+use tempfile::TempDir;
+use testkit::{CertifiedPair, KongModel, KongStandIn, NginxProcess, Pki, Request};
 
 use cleaning::play;
+use dbless::play_alone;
+use reload::{Signalled, play_and_put_back};
 use stage::{Stage, in_sync_with, publish};
 use target::{Place, Target};
 
@@ -38,9 +48,81 @@ macro_rules! against_the_stand_in {
 }
 scenarios::for_each_scenario!(against_the_stand_in);
 
+macro_rules! against_the_stand_in_without_a_database {
+    ($scenario:ident) => {
+        #[tokio::test]
+        async fn $scenario() {
+            let kong = stand_in_with(KongModel::without_database()).await;
+            play_alone(Target::new(place_of(&kong)), dbless::$scenario).await;
+            assert_eq!(export_of(&kong), "_format_version: '3.0'\n_transform: false\n");
+        }
+    };
+}
+dbless::for_each_dbless_scenario!(against_the_stand_in_without_a_database);
+
+macro_rules! against_an_nginx {
+    ($scenario:ident) => {
+        #[tokio::test]
+        async fn $scenario() {
+            let Some(served) = Served::start().await else { return };
+            play_and_put_back(served.signalled(), reload::$scenario).await;
+            served.is_as_at_first().await;
+        }
+    };
+}
+reload::for_each_reload_scenario!(against_an_nginx);
+
+/// An nginx, and the pair of files that it serves.
+struct Served {
+    nginx: NginxProcess,
+    cert: PathBuf,
+    key: PathBuf,
+    pair: CertifiedPair,
+    _home: TempDir,
+}
+
+impl Served {
+    /// `None`, and told so, where there is no nginx.
+    async fn start() -> Option<Self> {
+        let Some(program) = NginxProcess::program() else {
+            not_tested("nginx, which is not installed; .ci/run fetches it");
+            return None;
+        };
+        let (home, pair) = (tempfile::tempdir().unwrap(), Pki::new().pair(&["a.test"]));
+        let [cert, key] = ["tls.crt", "tls.key"].map(|name| home.path().join(name));
+        fs::write(&cert, pair.chain_pem()).unwrap();
+        fs::write(&key, pair.key_pem()).unwrap();
+        let files = (cert.clone(), key.clone());
+        let nginx = NginxProcess::start(&program, home.path(), &[files]).await;
+        Some(Self { nginx, cert, key, pair, _home: home })
+    }
+
+    fn signalled(&self) -> Signalled {
+        let (proxy, pid_file) = (self.nginx.address(0), self.nginx.pid_file());
+        Signalled { proxy, pid_file, cert: self.cert.clone(), key: self.key.clone() }
+    }
+
+    /// The files, and what clients get.
+    async fn is_as_at_first(&self) {
+        let Self { cert, key, pair, .. } = self;
+        assert_eq!(fs::read_to_string(cert).unwrap(), pair.chain_pem());
+        assert_eq!(fs::read_to_string(key).unwrap(), pair.key_pem());
+        self.signalled().serves(pair.chain_ders()).await;
+    }
+}
+
+/// Seen even where the output of tests is captured.
+fn not_tested(what: &str) {
+    let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("not tested: {what}\n"));
+}
+
 /// A Kong whose clock goes on, as a real one's does.
 async fn stand_in() -> Arc<KongStandIn> {
-    let kong = Arc::new(KongStandIn::start().await);
+    stand_in_with(KongModel::new()).await
+}
+
+async fn stand_in_with(model: KongModel) -> Arc<KongStandIn> {
+    let kong = Arc::new(KongStandIn::start_with(model).await);
     let ticking = Arc::downgrade(&kong);
     tokio::spawn(async move {
         while let Some(kong) = ticking.upgrade() {
@@ -58,10 +140,16 @@ fn place_of(kong: &KongStandIn) -> Place {
     Place { admin: kong.admin_addr(), proxy: kong.proxy_addr(), settings }
 }
 
-/// The ids of certificates in Kong, and the names of SNIs.
+/// What a Kong without a database runs.
+fn export_of(kong: &KongStandIn) -> String {
+    let export = kong.model().answer(&Request::new("GET", "/config")).value();
+    export["config"].as_str().unwrap().to_owned()
+}
+
+/// The ids of certificates and CA certificates in Kong, and the names of SNIs.
 fn left_in(kong: &KongStandIn) -> Vec<String> {
     let mut left = Vec::new();
-    for (list, field) in [("/certificates", "id"), ("/snis", "name")] {
+    for (list, field) in [("/certificates", "id"), ("/snis", "name"), ("/ca_certificates", "id")] {
         let mut next = Some(format!("{list}?size=1000"));
         while let Some(path) = next {
             let page = kong.model().answer(&Request::new("GET", &path)).value();
@@ -115,4 +203,57 @@ async fn a_scenario_that_fails_leaves_nothing_behind_and_what_is_foreign_stays()
     let panic = AssertUnwindSafe(play(target, fails)).catch_unwind().await.unwrap_err();
     assert_eq!(panic.downcast_ref(), Some(&"as tests may"));
     assert_eq!(left_in(&kong), foreign);
+}
+
+#[tokio::test]
+async fn a_scenario_that_fails_leaves_the_configuration_that_was_there() {
+    let kong = stand_in_with(KongModel::without_database()).await;
+    let pair = Pki::new().pair(&["a.test"]);
+    let config = json!({
+        "_format_version": "3.0",
+        // Exported twice: inside, and beside the certificate.
+        "certificates": [{
+            "id": "11111111-1111-4111-8111-111111111111", "tags": ["0o17"],
+            "cert": pair.chain_pem(), "key": pair.key_pem(), "snis": [{"name": "a.test"}],
+        }],
+        "consumers": [{
+            "username": "010", "basicauth_credentials": [{"username": "y", "password": "secret"}],
+        }],
+        "services": [{"name": "theirs", "host": "10.0.0.9", "tags": ["2020-01-01", "y"]}],
+    });
+    let request = Request::json("POST", "/config", &json!({ "config": config.to_string() }));
+    assert_eq!(kong.model().answer(&request).status, 201);
+    let but_for_names = |export: &str| {
+        let mut export = testkit::kong_model::read_yaml(export).unwrap();
+        export["certificates"][0].as_object_mut().unwrap().remove("snis");
+        export
+    };
+    let before = export_of(&kong);
+    let fails = async |stage: &Stage| {
+        let pod = stage.pod();
+        let pair = stage.pair(&["a"]);
+        publish(&pod.volume("web"), &pair);
+        let sidecar = pod.sidecar(&[]).await;
+        sidecar.until("web", in_sync_with(&pair)).await;
+        assert!(!export_of(&kong).contains("theirs"));
+        panic!("as tests may");
+    };
+    let target = Target::new(place_of(&kong));
+    let panic = AssertUnwindSafe(play_alone(target, fails)).catch_unwind().await.unwrap_err();
+    assert_eq!(panic.downcast_ref(), Some(&"as tests may"));
+    assert_eq!(but_for_names(&export_of(&kong)), but_for_names(&before));
+}
+
+#[tokio::test]
+async fn a_scenario_that_fails_puts_the_former_files_back() {
+    let Some(served) = Served::start().await else { return };
+    let fails = async |nginx: &Signalled, pki: &Pki| {
+        reload::renewed_files_are_served_to_clients_without_sni(nginx, pki).await;
+        assert_ne!(fs::read_to_string(&nginx.cert).unwrap(), served.pair.chain_pem());
+        panic!("as tests may");
+    };
+    let played = play_and_put_back(served.signalled(), fails);
+    let panic = AssertUnwindSafe(played).catch_unwind().await.unwrap_err();
+    assert_eq!(panic.downcast_ref(), Some(&"as tests may"));
+    served.is_as_at_first().await;
 }

@@ -1,8 +1,17 @@
-//! The scenarios of `end_to_end/scenarios.rs` against a real Kong on a database, by
-//! `cargo test --test real_kong -- --ignored`.
+//! The scenarios of `end_to_end/` against real Kongs, by `cargo test --test real_kong -- --ignored`;
+//! with `on_a_database`, `without_a_database` or `by_signal` before the `--`, those alone.
 //!
-//! `KONG_ADMIN_URL` is `http://host:port` of its Admin API, which must take requests without
-//! credentials; `KONG_PROXY_TLS` is `host:port` of its TLS proxy port. Nothing stays behind there.
+//! Where the Kongs are is told by variables, for each kind of Kong its own:
+//!
+//! - `KONG_ADMIN_URL` is `http://host:port` of the Admin API of a Kong on a database, which must take
+//!   requests without credentials; `KONG_PROXY_TLS` is `host:port` of its TLS proxy port.
+//! - `KONG_DBLESS_ADMIN_URL` and `KONG_DBLESS_PROXY_TLS` are those of a Kong without a database. It
+//!   runs other configurations meanwhile.
+//! - `KONG_PID_FILE` is the `nginx.pid` of one of these (of the second, if both are told), and
+//!   `KONG_SSL_CERT` and `KONG_SSL_CERT_KEY` are the files that it serves to clients without SNI: all
+//!   as they are seen from here. Its processes must be seen and signalled from here too.
+//!
+//! Nothing stays behind there.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
@@ -11,6 +20,10 @@
 
 #[path = "end_to_end/cleaning.rs"]
 mod cleaning;
+#[path = "end_to_end/dbless.rs"]
+mod dbless;
+#[path = "end_to_end/reload.rs"]
+mod reload;
 #[path = "end_to_end/scenarios.rs"]
 mod scenarios;
 #[path = "end_to_end/stage.rs"]
@@ -19,38 +32,127 @@ mod stage;
 mod target;
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use cleaning::play;
+use reload::Signalled;
 use target::{Place, Target};
+use testkit::Request;
 use tokio::net::TcpStream;
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-macro_rules! against_a_real_kong {
-    ($scenario:ident) => {
-        #[tokio::test]
-        #[ignore = "needs KONG_ADMIN_URL and KONG_PROXY_TLS"]
-        async fn $scenario() {
-            play(Target::new(real_kong().await), scenarios::$scenario).await;
-        }
-    };
-}
-scenarios::for_each_scenario!(against_a_real_kong);
+mod on_a_database {
+    use super::{DATABASE, real_kong, scenarios};
 
-const ADMIN_URL: &str = "KONG_ADMIN_URL";
-const PROXY_TLS: &str = "KONG_PROXY_TLS";
+    macro_rules! against_a_real_kong {
+        ($scenario:ident) => {
+            #[tokio::test]
+            #[ignore = "needs KONG_ADMIN_URL and KONG_PROXY_TLS"]
+            async fn $scenario() {
+                super::cleaning::play(real_kong(&DATABASE).await, scenarios::$scenario).await;
+            }
+        };
+    }
+    scenarios::for_each_scenario!(against_a_real_kong);
+}
+
+mod without_a_database {
+    use super::{ALONE, DBLESS, dbless, real_kong};
+
+    macro_rules! against_a_real_kong {
+        ($scenario:ident) => {
+            #[tokio::test]
+            #[ignore = "needs KONG_DBLESS_ADMIN_URL and KONG_DBLESS_PROXY_TLS"]
+            async fn $scenario() {
+                let _alone = ALONE.lock().await;
+                dbless::play_alone(real_kong(&DBLESS).await, dbless::$scenario).await;
+            }
+        };
+    }
+    dbless::for_each_dbless_scenario!(against_a_real_kong);
+}
+
+mod by_signal {
+    use super::{ALONE, real_nginx, reload};
+
+    macro_rules! against_a_real_kong {
+        ($scenario:ident) => {
+            #[tokio::test]
+            #[ignore = "needs KONG_PID_FILE, KONG_SSL_CERT, KONG_SSL_CERT_KEY and a TLS proxy port"]
+            async fn $scenario() {
+                let _alone = ALONE.lock().await;
+                reload::play_and_put_back(real_nginx().await, reload::$scenario).await;
+            }
+        };
+    }
+    reload::for_each_reload_scenario!(against_a_real_kong);
+}
+
+/// A Kong without a database has one configuration for all tests, and one pair of files.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+/// A kind of Kong, and the variables that tell where one is.
+struct Variables {
+    admin: &'static str,
+    proxy: &'static str,
+    kong: &'static str,
+    has_database: bool,
+}
+
+const DATABASE: Variables = Variables {
+    admin: "KONG_ADMIN_URL",
+    proxy: "KONG_PROXY_TLS",
+    kong: "a Kong on a database",
+    has_database: true,
+};
+const DBLESS: Variables = Variables {
+    admin: "KONG_DBLESS_ADMIN_URL",
+    proxy: "KONG_DBLESS_PROXY_TLS",
+    kong: "a Kong for tests without a database",
+    has_database: false,
+};
+const PID_FILE: &str = "KONG_PID_FILE";
+const CERT: &str = "KONG_SSL_CERT";
+const KEY: &str = "KONG_SSL_CERT_KEY";
+
+fn told(variable: &str) -> Option<String> {
+    std::env::var(variable).ok()
+}
+
+fn or_tell<T>(found: Result<T, String>) -> T {
+    found.unwrap_or_else(|mistake| panic!("{mistake}"))
+}
 
 /// The Kong that the environment tells.
-async fn real_kong() -> Place {
-    let told = |variable| std::env::var(variable).ok();
-    let (admin, proxy) = ends(told(ADMIN_URL).as_deref(), told(PROXY_TLS).as_deref())
-        .unwrap_or_else(|mistake| panic!("{mistake}"));
+async fn real_kong(variables: &Variables) -> Target {
+    let (admin, proxy) = or_tell(ends(variables, told));
     let mut settings =
         vec![("ADMIN__URL", format!("http://{}", admin.0)), ("PROXY__ADDRESS", proxy.0.clone())];
     if !admin.is_loopback() {
         settings.push(("ADMIN__ALLOW_INSECURE", "true".to_owned()));
     }
-    Place { admin: admin.reached(ADMIN_URL).await, proxy: proxy.reached(PROXY_TLS).await, settings }
+    let (admin, proxy) =
+        (admin.reached(variables.admin).await, proxy.reached(variables.proxy).await);
+    let kong = Target::new(Place { admin, proxy, settings });
+    let root = kong.ask(&Request::new("GET", "/")).await.value();
+    let has_database = root["configuration"]["database"] != "off";
+    assert_eq!(
+        has_database, variables.has_database,
+        "{} is not {}",
+        variables.admin, variables.kong
+    );
+    kong
+}
+
+/// The nginx that the environment tells.
+async fn real_nginx() -> Signalled {
+    let ([pid_file, cert, key], variable, proxy) = or_tell(signalled(told));
+    for (variable, path) in [(PID_FILE, &pid_file), (CERT, &cert), (KEY, &key)] {
+        let opened = std::fs::OpenOptions::new().read(true).write(variable != PID_FILE).open(path);
+        opened.unwrap_or_else(|error| panic!("{variable}={}: {error}", path.display()));
+    }
+    Signalled { proxy: proxy.reached(variable).await, pid_file, cert, key }
 }
 
 /// A `host:port`.
@@ -58,15 +160,42 @@ async fn real_kong() -> Place {
 struct End(String);
 
 /// Admin API and TLS proxy port, or what to set.
-fn ends(admin: Option<&str>, proxy: Option<&str>) -> Result<(End, End), String> {
-    let admin = admin.and_then(|url| url.strip_prefix("http://"));
-    let admin = admin.and_then(|rest| End::parse(rest.strip_suffix('/').unwrap_or(rest)));
-    let admin = admin.ok_or(format!(
-        "set {ADMIN_URL} to http://HOST:PORT of a Kong on a database: http, without credentials and path"
+fn ends(
+    variables: &Variables,
+    told: impl Fn(&str) -> Option<String>,
+) -> Result<(End, End), String> {
+    let Variables { admin, proxy, kong, .. } = *variables;
+    let url = told(admin).unwrap_or_default();
+    let rest = url.strip_prefix("http://").unwrap_or_default();
+    let end = End::parse(rest.strip_suffix('/').unwrap_or(rest)).ok_or(format!(
+        "set {admin} to http://HOST:PORT of {kong}: http, without credentials and path"
     ))?;
-    let proxy = proxy.and_then(End::parse);
-    let proxy = proxy.ok_or(format!("set {PROXY_TLS} to HOST:PORT of that Kong's TLS proxy"))?;
-    Ok((admin, proxy))
+    let proxy_end = End::parse(&told(proxy).unwrap_or_default());
+    let proxy_end =
+        proxy_end.ok_or(format!("set {proxy} to HOST:PORT of that Kong's TLS proxy"))?;
+    Ok((end, proxy_end))
+}
+
+/// The process id's file, chain and key; the TLS proxy port and its variable; or what to set.
+fn signalled(
+    told: impl Fn(&str) -> Option<String>,
+) -> Result<([PathBuf; 3], &'static str, End), String> {
+    let path = |variable, what| {
+        let path = told(variable).map(PathBuf::from).filter(|path| path.is_absolute());
+        path.ok_or(format!("set {variable} to the absolute path, as seen from here, of {what}"))
+    };
+    let paths = [
+        path(PID_FILE, "the nginx.pid of a Kong for tests")?,
+        path(CERT, "the file that is its ssl_cert, and can be written")?,
+        path(KEY, "the file that is its ssl_cert_key, and can be written")?,
+    ];
+    let proxies = [DBLESS.proxy, DATABASE.proxy];
+    let variable = proxies.into_iter().find(|variable| told(variable).is_some());
+    let proxy = variable.and_then(|variable| Some((variable, End::parse(&told(variable)?)?)));
+    let [one, other] = proxies;
+    let (variable, proxy) =
+        proxy.ok_or(format!("set {one} or {other} to HOST:PORT of that Kong's TLS proxy"))?;
+    Ok((paths, variable, proxy))
 }
 
 impl End {
@@ -98,30 +227,75 @@ impl End {
     }
 }
 
+/// An environment of these, and nothing else.
+fn environment<'a>(all: &'a [(&str, Option<&str>)]) -> impl Fn(&str) -> Option<String> + 'a {
+    move |variable| all.iter().find(|(name, _)| *name == variable)?.1.map(str::to_owned)
+}
+
 #[test]
 fn what_is_not_set_or_wrong_is_told_with_what_to_set() {
-    let proxy = Some("127.0.0.1:8443");
-    for wrong in [
-        None,
-        Some(""),
-        Some("127.0.0.1:8001"),
-        Some("http://kong"),
-        Some("http://kong:0"),
-        Some("http://:8001"),
-        Some("https://kong:8444"),
-        Some("http://admin:secret@kong:8001"),
-        Some("http://kong:8001/admin"),
-        Some("http://kong:8001?x"),
-    ] {
-        let mistake = ends(wrong, proxy).unwrap_err();
-        assert!(mistake.starts_with("set KONG_ADMIN_URL to http://HOST:PORT"), "{mistake}");
-        assert!(!mistake.contains("secret"), "{mistake}");
+    for variables in [DATABASE, DBLESS] {
+        let Variables { admin, proxy, .. } = variables;
+        for wrong in [
+            None,
+            Some(""),
+            Some("127.0.0.1:8001"),
+            Some("http://kong"),
+            Some("http://kong:0"),
+            Some("http://:8001"),
+            Some("https://kong:8444"),
+            Some("http://admin:secret@kong:8001"),
+            Some("http://kong:8001/admin"),
+            Some("http://kong:8001?x"),
+        ] {
+            let told = [(admin, wrong), (proxy, Some("127.0.0.1:8443"))];
+            let mistake = ends(&variables, environment(&told)).unwrap_err();
+            assert!(mistake.starts_with(&format!("set {admin} to http://HOST:PORT")), "{mistake}");
+            assert!(!mistake.contains("secret"), "{mistake}");
+        }
+        for wrong in [None, Some(""), Some("kong"), Some("https://kong:8443"), Some("kong:99999")] {
+            let told = [(admin, Some("http://127.0.0.1:8001")), (proxy, wrong)];
+            let mistake = ends(&variables, environment(&told)).unwrap_err();
+            assert!(mistake.starts_with(&format!("set {proxy} to HOST:PORT")), "{mistake}");
+        }
     }
-    let admin = Some("http://127.0.0.1:8001");
-    for wrong in [None, Some(""), Some("kong"), Some("https://kong:8443"), Some("kong:99999")] {
-        let mistake = ends(admin, wrong).unwrap_err();
-        assert!(mistake.starts_with("set KONG_PROXY_TLS to HOST:PORT"), "{mistake}");
+}
+
+#[test]
+fn what_is_missing_for_a_signal_is_told_with_what_to_set() {
+    let right = [
+        (PID_FILE, Some("/kong/pids/nginx.pid")),
+        (CERT, Some("/kong/tls.crt")),
+        (KEY, Some("/kong/tls.key")),
+        (DATABASE.proxy, Some("127.0.0.1:8443")),
+    ];
+    for wrong in [PID_FILE, CERT, KEY] {
+        for value in [None, Some(""), Some("pids/nginx.pid")] {
+            let told = right.map(|(name, right)| (name, if name == wrong { value } else { right }));
+            let mistake = signalled(environment(&told)).unwrap_err();
+            assert!(mistake.starts_with(&format!("set {wrong} to the absolute path")), "{mistake}");
+        }
     }
+    for value in [None, Some(""), Some("kong")] {
+        let mistake = signalled(environment(&[&right[..3], &[(DATABASE.proxy, value)]].concat()));
+        let expected = "set KONG_DBLESS_PROXY_TLS or KONG_PROXY_TLS to HOST:PORT";
+        assert!(mistake.as_ref().unwrap_err().starts_with(expected), "{mistake:?}");
+    }
+}
+
+#[test]
+fn of_two_kongs_the_one_without_a_database_is_signalled() {
+    let both = [
+        (PID_FILE, Some("/kong/pids/nginx.pid")),
+        (CERT, Some("/kong/tls.crt")),
+        (KEY, Some("/kong/tls.key")),
+        (DATABASE.proxy, Some("127.0.0.1:8443")),
+        (DBLESS.proxy, Some("127.0.0.1:9443")),
+    ];
+    let (_, variable, proxy) = signalled(environment(&both)).unwrap();
+    assert_eq!((variable, proxy), (DBLESS.proxy, End("127.0.0.1:9443".to_owned())));
+    let (_, variable, proxy) = signalled(environment(&both[..4])).unwrap();
+    assert_eq!((variable, proxy), (DATABASE.proxy, End("127.0.0.1:8443".to_owned())));
 }
 
 #[test]
@@ -135,7 +309,8 @@ fn only_other_hosts_than_this_one_need_leave_for_plain_http() {
         ("http://10.0.0.1:8001", false),
         ("http://[fe80::1]:8001", false),
     ] {
-        let (admin, _) = ends(Some(url), Some("kong:8443")).unwrap();
+        let told = [(DATABASE.admin, Some(url)), (DATABASE.proxy, Some("kong:8443"))];
+        let (admin, _) = ends(&DATABASE, environment(&told)).unwrap();
         assert_eq!(admin.is_loopback(), is_loopback, "{url}");
     }
 }

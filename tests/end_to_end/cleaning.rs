@@ -24,23 +24,25 @@ pub(crate) async fn play(kong: Target, scenario: impl AsyncFnOnce(&Stage)) {
 impl Target {
     /// Removes what is of the run. SNIs go with their certificates.
     async fn clean(&self) {
-        loop {
-            let found = self.of_the_run().await;
-            if found.is_empty() {
-                return;
-            }
-            for object in found {
-                let path = format!("/certificates/{}", object["id"].as_str().unwrap());
-                let answer = self.ask(&Request::new("DELETE", &path)).await;
-                assert_eq!(answer.status, 204, "DELETE {path}");
+        for list in ["certificates", "ca_certificates"] {
+            loop {
+                let found = self.of_the_run(list).await;
+                if found.is_empty() {
+                    break;
+                }
+                for object in found {
+                    let path = format!("/{list}/{}", object["id"].as_str().unwrap());
+                    let answer = self.ask(&Request::new("DELETE", &path)).await;
+                    assert_eq!(answer.status, 204, "DELETE {path}");
+                }
             }
         }
     }
 
-    /// Every certificate that has a name of the run, or the tag of its instance, or was made by a
-    /// scenario itself.
-    pub(crate) async fn of_the_run(&self) -> Vec<Value> {
-        let mut found = self.certificates().await;
+    /// Every object of a list that has a name of the run, or the tag of its instance, or was made by
+    /// a scenario itself.
+    pub(crate) async fn of_the_run(&self, list: &str) -> Vec<Value> {
+        let mut found = self.all(list).await;
         found.retain(|object| self.is_of_the_run(object));
         found
     }

@@ -3,7 +3,9 @@
 
 use rustls::SignatureScheme;
 use serde_json::{Value, json};
-use testkit::{CertifiedPair, KeyKind, Request, SidecarProcess, TlsClient, pem_block};
+use testkit::{
+    Authority, CertifiedPair, KeyKind, Request, SecretVolume, SidecarProcess, TlsClient, pem_block,
+};
 
 use crate::stage::{Stage, compared_again, in_sync_with, metric, publish, publish_files};
 use crate::target::until;
@@ -31,6 +33,9 @@ macro_rules! for_each_scenario {
         $test!(a_restart_writes_nothing);
         $test!(two_replicas_meet_in_one_object);
         $test!(an_announcement_changes_nothing_but_the_time);
+        $test!(each_ca_certificate_of_a_file_is_an_object_with_its_id_told);
+        $test!(a_ca_certificate_with_an_id_is_replaced_in_place);
+        $test!(a_ca_certificate_of_someone_else_is_used_as_it_is);
     };
 }
 pub(crate) use for_each_scenario;
@@ -424,7 +429,7 @@ async fn is_one_object(
     for replica in replicas {
         compared_again(replica).await;
     }
-    assert_eq!(kong.of_the_run().await, std::slice::from_ref(&remarked));
+    assert_eq!(kong.of_the_run("certificates").await, std::slice::from_ref(&remarked));
     remarked["id"].clone()
 }
 
@@ -450,4 +455,90 @@ pub(crate) async fn an_announcement_changes_nothing_but_the_time(stage: &Stage) 
     assert_eq!(but_for(kong.object("a").await, &time), but_for(object, &time));
     assert_eq!(but_for(kong.sni("a").await.unwrap(), &time), but_for(sni, &time));
     kong.serves("a", rsa.chain_ders()).await;
+}
+
+// --- CA certificates -----------------------------------------------------------------------------
+
+/// What leads a sidecar to the CA certificates of a volume.
+fn authorities_in(volume: &SecretVolume) -> String {
+    volume.root().join("ca.crt").to_str().unwrap().to_owned()
+}
+
+fn publish_authorities(volume: &SecretVolume, authorities: &[&Authority]) {
+    let text: String = authorities.iter().map(|authority| authority.pem()).collect();
+    assert!(volume.publish(&[("ca.crt", text.as_bytes())]));
+}
+
+pub(crate) async fn each_ca_certificate_of_a_file_is_an_object_with_its_id_told(stage: &Stage) {
+    let (kong, pod) = (&stage.kong, stage.pod());
+    let volume = pod.volume("cas");
+    let (one, two) = (stage.authority("one"), stage.authority("two"));
+    publish_authorities(&volume, &[&one, &two]);
+    let file = authorities_in(&volume);
+    let sidecar = pod.sidecar(&[RESYNC, ("CA_CERTIFICATES__CAS__FILE", &file)]).await;
+    let has_doubts = |shown: &Value| {
+        shown["state"] == "in_sync"
+            && shown["warnings"].to_string().contains("nothing in kong refers to 2 CA certificates")
+    };
+    let shown = sidecar.until("cas", has_doubts).await;
+    for (place, authority) in [(0, &one), (1, &two)] {
+        let object = kong.authority(authority).await.unwrap();
+        assert_eq!(object["tags"], json!([kong.own_tag()]));
+        let id = object["id"].as_str().unwrap();
+        let told = shown["objects"].as_array().unwrap();
+        assert!(told.iter().any(|told| told["id"] == id && told["adopted"] == false), "{place}");
+        assert!(shown["warnings"].to_string().contains(id), "{place}");
+        let is_told = |line: &String| line.contains("CA certificate created") && line.contains(id);
+        assert!(sidecar.lines().iter().any(is_told), "{id}");
+    }
+    publish_authorities(&volume, &[&two]);
+    sidecar
+        .until("cas", |shown| shown["objects"].as_array().is_some_and(|all| all.len() == 1))
+        .await;
+    compared_again(&sidecar).await;
+    let object = kong.authority(&one).await.expect("nothing is deleted");
+    let id = object["id"].as_str().unwrap();
+    let is_warning = |line: &&String| line.contains("served with a warning") && line.contains(id);
+    assert_eq!(sidecar.lines().iter().filter(is_warning).count(), 1, "it is told once");
+}
+
+pub(crate) async fn a_ca_certificate_with_an_id_is_replaced_in_place(stage: &Stage) {
+    let (kong, pod) = (&stage.kong, stage.pod());
+    let volume = pod.volume("cas");
+    let (first, second) = (stage.authority("first"), stage.authority("second"));
+    publish_authorities(&volume, &[&first]);
+    let (file, id) = (authorities_in(&volume), kong.new_id());
+    let settings = [("CA_CERTIFICATES__CA__FILE", &*file), ("CA_CERTIFICATES__CA__ID", &id)];
+    let sidecar = pod.sidecar(&settings).await;
+    sidecar.until_state("ca", "in_sync").await;
+    assert_eq!(kong.authority(&first).await.unwrap()["id"], json!(id));
+    let before = kong.authority(&first).await.unwrap();
+    publish_authorities(&volume, &[&second]);
+    let is_second = |shown: &Value| {
+        let subject = shown["objects"][0]["subject"].as_str().unwrap_or_default();
+        shown["state"] == "in_sync" && subject.contains("second")
+    };
+    sidecar.until("ca", is_second).await;
+    let after = kong.authority(&second).await.unwrap();
+    assert_eq!((&after["id"], &after["created_at"]), (&before["id"], &before["created_at"]));
+    assert_eq!(kong.authority(&first).await, None);
+}
+
+pub(crate) async fn a_ca_certificate_of_someone_else_is_used_as_it_is(stage: &Stage) {
+    let (kong, pod) = (&stage.kong, stage.pod());
+    let volume = pod.volume("cas");
+    let theirs = stage.authority("theirs");
+    let id = kong.new_id();
+    let body = json!({"cert": theirs.pem(), "tags": ["team:edge"]});
+    let before = kong.send("PUT", &format!("/ca_certificates/{id}"), &body).await;
+    publish_authorities(&volume, &[&theirs]);
+    let file = authorities_in(&volume);
+    let sidecar = pod.sidecar(&[RESYNC, ("CA_CERTIFICATES__CAS__FILE", &file)]).await;
+    let shown = sidecar.until_state("cas", "in_sync").await;
+    assert_eq!(
+        (&shown["objects"][0]["id"], &shown["objects"][0]["adopted"]),
+        (&json!(id), &json!(true))
+    );
+    compared_again(&sidecar).await;
+    assert_eq!(kong.authority(&theirs).await, Some(before));
 }

@@ -5,11 +5,11 @@ use std::cell::Cell;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::pki::LONG_AGO;
-use testkit::{CertifiedPair, LeafBuilder, Pki, SecretVolume, SidecarProcess};
+use testkit::{Authority, CertifiedPair, KeyKind, LeafBuilder, Pki, SecretVolume, SidecarProcess};
 
 use crate::target::{Target, until};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_kong-cert-reloader");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_kong-cert-reloader");
 const DAY: i64 = 86_400;
 
 /// A Kong, and who issues certificates for the names of the run.
@@ -36,6 +36,11 @@ impl Stage {
     /// The quickest way to one.
     pub(crate) fn pair(&self, labels: &[&str]) -> CertifiedPair {
         self.leaf(labels).issue()
+    }
+
+    /// A CA whose name tells the run that it is of.
+    pub(crate) fn authority(&self, label: &str) -> Authority {
+        Authority::root(&self.kong.name(label), KeyKind::P256)
     }
 
     /// A pod without volumes.

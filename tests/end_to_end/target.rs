@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use testkit::http_client::exchange;
-use testkit::{Answer, CertifiedPair, Request, TlsClient};
+use testkit::{Answer, Authority, CertifiedPair, Request, TlsClient};
 use tokio::time::{sleep, timeout};
 
 /// No real Kong on a busy machine takes longer, other nodes of it included.
@@ -120,9 +120,15 @@ impl Target {
         self.look(&format!("/snis/{}", self.name(label))).await
     }
 
-    /// Every certificate in Kong, page by page.
-    pub(crate) async fn certificates(&self) -> Vec<Value> {
-        let (mut all, mut next) = (Vec::new(), Some("/certificates?size=1000".to_owned()));
+    /// The object that has this CA certificate.
+    pub(crate) async fn authority(&self, authority: &Authority) -> Option<Value> {
+        let all = self.all("ca_certificates").await;
+        all.into_iter().find(|object| object["cert"] == authority.pem())
+    }
+
+    /// Every object of a list, page by page.
+    pub(crate) async fn all(&self, list: &str) -> Vec<Value> {
+        let (mut all, mut next) = (Vec::new(), Some(format!("/{list}?size=1000")));
         while let Some(path) = next {
             let mut page = self.look(&path).await.unwrap_or_default();
             let rows = page["data"].as_array_mut().map(std::mem::take);
@@ -137,10 +143,16 @@ impl Target {
         object["id"].as_str().is_some_and(|id| self.made.borrow().contains(id))
     }
 
-    /// Makes a certificate as someone else would. `more` is what it has beside certificate and key.
-    pub(crate) async fn make(&self, pair: &CertifiedPair, more: &Value) -> Value {
+    /// An id for an object that a scenario lets be made.
+    pub(crate) fn new_id(&self) -> String {
         let id = uuid::Builder::from_random_bytes(fastrand::u128(..).to_be_bytes()).into_uuid();
         self.made.borrow_mut().insert(id.to_string());
+        id.to_string()
+    }
+
+    /// Makes a certificate as someone else would. `more` is what it has beside certificate and key.
+    pub(crate) async fn make(&self, pair: &CertifiedPair, more: &Value) -> Value {
+        let id = self.new_id();
         let mut body = json!({"cert": pair.chain_pem(), "key": pair.key_pem()});
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         self.send("PUT", &format!("/certificates/{id}"), &body).await
