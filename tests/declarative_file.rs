@@ -23,38 +23,15 @@ use kong_cert_reloader::settings::{
 };
 use kong_cert_reloader::status::State;
 use log::Log;
-use serde_json::{Value, json};
-use stage::{FILE, OTHERS, POLL, WithFile, leaf, license, load, pki, posts, rows, served, state};
-use testkit::{CertifiedPair, KeyKind, Request};
+use serde_json::json;
+use stage::{
+    FILE, ID, OTHERS, POLL, WithFile, certificate, edited, leaf, license, load, pki, posts, rows,
+    served, state, with_certificates,
+};
+use testkit::{KeyKind, Request};
 use tokio::time::sleep;
 
-const ID: &str = "11111111-1111-4111-8111-111111111111";
 const AN_HOUR: Duration = Duration::from_secs(3600);
-
-/// A file that has certificates of its own, and a service.
-fn with_certificates(certificates: &Value) -> String {
-    json!({
-        "_format_version": "3.0",
-        "certificates": certificates,
-        "services": [{ "name": "echo", "host": "10.0.0.1" }],
-    })
-    .to_string()
-}
-
-/// As it stands in such a file.
-fn certificate(id: Option<&str>, pair: &CertifiedPair, names: &[&str]) -> Value {
-    let snis: Vec<Value> = names.iter().map(|name| json!({ "name": name })).collect();
-    let mut object = json!({ "cert": pair.chain_pem(), "key": pair.key_pem(), "snis": snis });
-    if let Some(id) = id {
-        object["id"] = json!(id);
-    }
-    object
-}
-
-/// The next edition of a file.
-fn edited(config: &str) -> String {
-    config.replace("10.0.0.1", "10.0.0.2")
-}
 
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn the_rest_may_come_from_a_file_that_is_loaded_when_it_changes() {

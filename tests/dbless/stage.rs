@@ -44,6 +44,34 @@ consumers:
   - {username: ann, password: secret}
 ";
 
+/// Of an object that someone else made.
+pub(crate) const ID: &str = "11111111-1111-4111-8111-111111111111";
+
+/// A configuration that has certificates of its own, and a service.
+pub(crate) fn with_certificates(certificates: &Value) -> String {
+    json!({
+        "_format_version": "3.0",
+        "certificates": certificates,
+        "services": [{ "name": "echo", "host": "10.0.0.1" }],
+    })
+    .to_string()
+}
+
+/// As it stands in such a configuration.
+pub(crate) fn certificate(id: Option<&str>, pair: &CertifiedPair, names: &[&str]) -> Value {
+    let snis: Vec<Value> = names.iter().map(|name| json!({ "name": name })).collect();
+    let mut object = json!({ "cert": pair.chain_pem(), "key": pair.key_pem(), "snis": snis });
+    if let Some(id) = id {
+        object["id"] = json!(id);
+    }
+    object
+}
+
+/// The next edition of a configuration.
+pub(crate) fn edited(config: &str) -> String {
+    config.replace("10.0.0.1", "10.0.0.2")
+}
+
 /// A Kong without a database that runs this.
 pub(crate) fn kong(config: &str) -> KongInProcess {
     let kong = KongInProcess::new();

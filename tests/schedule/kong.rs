@@ -9,6 +9,7 @@ use kong_cert_reloader::bundle::{KeyType, ServedChain};
 use kong_cert_reloader::kong::{Answer, Call, Elsewhere, Lost, Wire};
 use kong_cert_reloader::proof::{Handshake, ProxyPort, Unseen};
 use kong_cert_reloader::quote::Quoted;
+use serde_json::{Value, json};
 use testkit::kong_model::Offers;
 use testkit::{KongModel, Request};
 use tokio::time::{Instant, sleep};
@@ -33,6 +34,7 @@ struct Shared {
     searches: Mutex<Vec<Duration>>,
     bodies: Mutex<Vec<Vec<u8>>>,
     disliked: Mutex<Option<String>>,
+    blamed: Mutex<Option<(String, String)>>,
 }
 
 /// A call as it was made, whether or not it reached Kong.
@@ -60,6 +62,7 @@ impl KongInProcess {
             searches: Mutex::default(),
             bodies: Mutex::default(),
             disliked: Mutex::default(),
+            blamed: Mutex::default(),
         }))
     }
 
@@ -131,6 +134,11 @@ impl KongInProcess {
         *self.0.disliked.lock().unwrap() = Some(text.to_owned());
     }
 
+    /// From now on no configuration is taken that has this in it, and this certificate is blamed.
+    pub(crate) fn refuse_config_blaming(&self, text: &str, id: &str) {
+        *self.0.blamed.lock().unwrap() = Some((text.to_owned(), id.to_owned()));
+    }
+
     /// When one was looked for.
     pub(crate) fn searches(&self) -> Vec<Duration> {
         self.0.searches.lock().unwrap().clone()
@@ -159,6 +167,19 @@ impl KongInProcess {
         let fault = faults.iter_mut().find(|fault| fault.fits(call))?;
         fault.left = fault.left.map(|left| left - 1);
         Some(fault.clone())
+    }
+
+    /// Why a configuration is not taken, if it has something in it that is not.
+    fn distaste_for(&self, call: &Call) -> Option<Fault> {
+        let body = call.body.as_deref().filter(|_| call.path.starts_with("/config"))?;
+        let body = String::from_utf8_lossy(body);
+        let is_in_it = |text: &str| body.contains(text);
+        if self.0.disliked.lock().unwrap().as_deref().is_some_and(is_in_it) {
+            return Some(Fault::refusal(400, "declarative config is invalid: {}"));
+        }
+        let blamed = self.0.blamed.lock().unwrap().clone();
+        let (_, id) = blamed.filter(|(text, _)| is_in_it(text))?;
+        Some(Fault::new(What::Blames(id)))
     }
 
     fn pass_on(&self, call: &Call) -> Answer {
@@ -194,12 +215,7 @@ impl Wire for KongInProcess {
             path: call.path.clone(),
         });
         self.0.bodies.lock().unwrap().extend(call.body.as_ref().map(|body| body.to_vec()));
-        let disliked = self.0.disliked.lock().unwrap().clone().filter(|text| {
-            let body = call.body.as_deref().map(String::from_utf8_lossy);
-            call.path.starts_with("/config") && body.is_some_and(|body| body.contains(text))
-        });
-        let disliked = disliked.map(|_| Fault::refusal(400, "declarative config is invalid: {}"));
-        let fault = self.fault_for(&call).or(disliked);
+        let fault = self.fault_for(&call).or_else(|| self.distaste_for(&call));
         sleep(ONE_WAY).await;
         let Some(fault) = fault else {
             let answer = self.pass_on(&call);
@@ -218,9 +234,15 @@ impl Wire for KongInProcess {
             What::Broken => Err(Lost::Broken(Quoted::new("connection reset"))),
             What::Timeout => Err(Lost::Timeout),
             What::Status { status, retry_after, message } => {
-                let body = serde_json::json!({ "message": message }).to_string();
-                let body = Zeroizing::new(body.into_bytes());
-                Ok(Answer { status, is_json: true, retry_after, body })
+                Ok(answer(status, retry_after, &json!({ "message": message })))
+            }
+            What::Blames(id) => {
+                let errors =
+                    json!([{ "type": "entity", "message": "invalid certificate: x509.new" }]);
+                let bad =
+                    json!({ "entity_type": "certificate", "entity_id": id, "errors": errors });
+                let message = "declarative config is invalid: {}";
+                Ok(answer(400, None, &json!({ "message": message, "flattened_errors": [bad] })))
             }
         }
     }
@@ -268,7 +290,18 @@ enum What {
     NoConnection,
     Broken,
     Timeout,
-    Status { status: u16, retry_after: Option<Duration>, message: &'static str },
+    Status {
+        status: u16,
+        retry_after: Option<Duration>,
+        message: &'static str,
+    },
+    /// 400, with this certificate named.
+    Blames(String),
+}
+
+fn answer(status: u16, retry_after: Option<Duration>, body: &Value) -> Answer {
+    let body = Zeroizing::new(body.to_string().into_bytes());
+    Answer { status, is_json: true, retry_after, body }
 }
 
 impl Fault {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use tracing::warn;
+use uuid::Uuid;
 
 use crate::declarative::Document;
 use crate::desired::Desired;
@@ -77,14 +78,16 @@ pub(super) async fn write<W: Wire>(
         match problem {
             NotLoaded::Objects(bad) => {
                 let before = group.len();
+                let mut dropped = BTreeSet::new();
                 group.retain(|(place, desired)| match fault_of(desired, &bad) {
                     Some(failure) => {
                         said.failed.push((*place, Refused::Failure(failure)));
+                        dropped.extend(desired.ids());
                         false
                     }
                     None => true,
                 });
-                let found = before - group.len() + said.leave_out(&bad, own_tag);
+                let found = before - group.len() + said.leave_out(&bad, own_tag, &dropped);
                 if found == 0 {
                     said.base = bad.first().map(Bad::shown);
                     return said.without(group, groups);
@@ -177,10 +180,12 @@ impl Said {
     }
 
     /// Takes out what we brought before and Kong will not have any more, such as a CA certificate
-    /// that has expired since. Returns how many that were.
-    fn leave_out(&mut self, bad: &[Bad], own_tag: &str) -> usize {
+    /// that has expired since. Of those that were just `dropped` the former ones stay: they may be
+    /// good. Returns how many were taken out.
+    fn leave_out(&mut self, bad: &[Bad], own_tag: &str, dropped: &BTreeSet<Uuid>) -> usize {
         let bad = bad.iter().filter(|bad| {
-            bad.id.is_some_and(|id| self.document.remove_ours(&bad.entity, id, own_tag))
+            let id = bad.id.filter(|id| !dropped.contains(id));
+            id.is_some_and(|id| self.document.remove_ours(&bad.entity, id, own_tag))
         });
         let told = bad.inspect(|bad| warn!(object = %bad.shown(), "left out of the configuration"));
         told.count()
