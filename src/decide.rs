@@ -5,8 +5,13 @@ use std::time::Duration;
 use crate::bundle::{Facts, Fingerprint, Reason};
 use crate::clock::Timestamp;
 
-/// So many reverts by another writer within [`REVERT_WINDOW`] end our writing.
+/// So many reverts by another writer within [`REVERT_WINDOW`] end our writing to a database.
 pub const REVERTS: usize = 3;
+/// A Kong without a database forgets at each restart, and so this many are put back at once within
+/// [`REVERT_WINDOW`].
+pub const RESTORES: usize = 10;
+/// What has to be put back however often it is undone is put back once in so long then.
+pub const RESTORE_PAUSE: Duration = Duration::from_secs(60);
 /// After so many pushes within [`FLAP_WINDOW`] there is a [`FLAP_PAUSE`] before the next: so many
 /// fit into the window, and it goes on.
 pub const FLAPS: usize = 10;
@@ -40,8 +45,8 @@ pub struct Situation<'a> {
     pub reverts: usize,
     /// How often we pushed within [`FLAP_WINDOW`].
     pub pushes: usize,
-    /// How long ago that was last.
-    pub since_push: Duration,
+    /// How long ago we last wrote it.
+    pub since_write: Duration,
     /// Someone who knows asks for the file, though Kong's may be right.
     pub forced: bool,
 }
@@ -67,7 +72,10 @@ pub enum Decision {
     /// Kong holds something that may be right; look again.
     Hold(Wait),
     /// Another writer keeps undoing ours: no endless war.
-    Contested,
+    Contested {
+        /// When to put ours back all the same; `None` while theirs can be served.
+        remaining: Option<Duration>,
+    },
 }
 
 impl Decision {
@@ -75,6 +83,12 @@ impl Decision {
     #[must_use]
     pub const fn writes(self) -> bool {
         matches!(self, Self::Create | Self::Amend | Self::Push(_))
+    }
+
+    /// Whether it would be written if another writer did not undo it again and again.
+    #[must_use]
+    pub const fn contends(self) -> bool {
+        self.writes() || matches!(self, Self::Contested { .. })
     }
 }
 
@@ -156,21 +170,47 @@ impl Wait {
 pub fn decide(situation: &Situation<'_>) -> Decision {
     let decision = by_the_table(situation);
     let repairs = situation.file.is_some_and(|file| situation.settled == Some(file.fingerprint));
-    // A Kong that was started anew without a database has forgotten it: nobody undid anything.
-    let is_forgotten = !situation.is_shared && situation.held.is_none();
-    let is_contested = repairs && !situation.forced && situation.reverts >= REVERTS;
-    if decision.writes() && is_contested && !is_forgotten {
-        return Decision::Contested;
+    if decision.writes()
+        && repairs
+        && !situation.forced
+        && let Some(contested) = contested(situation, decision)
+    {
+        return contested;
     }
-    let is_calm = situation.pushes < FLAPS || situation.since_push >= FLAP_PAUSE;
+    let is_calm = situation.pushes < FLAPS || situation.since_write >= FLAP_PAUSE;
     match decision {
         // The pause is not for what cannot be served, nor for what someone asked for.
         Decision::Push(Why::HeldUnservable | Why::HeldTemporary | Why::Forced) => decision,
         Decision::Push(_) if !is_calm => {
-            Decision::Hold(Wait::Flapping { remaining: FLAP_PAUSE - situation.since_push })
+            Decision::Hold(Wait::Flapping { remaining: FLAP_PAUSE - situation.since_write })
         }
         _ => decision,
     }
+}
+
+/// The repair of what was settled waits, or is given up, where it was undone too often.
+fn contested(situation: &Situation<'_>, decision: Decision) -> Option<Decision> {
+    let Situation { is_shared, reverts, since_write, .. } = *situation;
+    if !is_shared {
+        let remaining = until_restored(reverts, since_write);
+        return (!remaining.is_zero())
+            .then_some(Decision::Contested { remaining: Some(remaining) });
+    }
+    if reverts < REVERTS {
+        return None;
+    }
+    if !matches!(decision, Decision::Push(Why::HeldUnservable | Why::HeldTemporary)) {
+        return Some(Decision::Contested { remaining: None });
+    }
+    let remaining = RESTORE_PAUSE.saturating_sub(since_write);
+    (!remaining.is_zero()).then_some(Decision::Contested { remaining: Some(remaining) })
+}
+
+/// How long it takes until a Kong without a database gets again what it lost, for the `reverts`th
+/// time within [`REVERT_WINDOW`]. Never is it given up: nobody else has it.
+#[must_use]
+pub fn until_restored(reverts: usize, since_write: Duration) -> Duration {
+    if reverts > RESTORES { RESTORE_PAUSE.saturating_sub(since_write) } else { Duration::ZERO }
 }
 
 fn by_the_table(situation: &Situation<'_>) -> Decision {
@@ -333,7 +373,7 @@ mod tests {
                 hold: HOLD,
                 reverts: 0,
                 pushes: 0,
-                since_push: Duration::ZERO,
+                since_write: Duration::ZERO,
                 forced: false,
             };
             let decision = decide(&situation);
@@ -361,10 +401,10 @@ mod tests {
     fn files_that_do_not_rest_are_pushed_less_often() {
         let facts = bundles();
         let (older, newer) = (&facts["A"], &facts["B"]);
-        let situation = |pushes, since_push, held| {
+        let situation = |pushes, since_write, held| {
             let settled = Some(older.fingerprint);
-            let base = contested(newer, older, 0, Duration::ZERO);
-            decide(&Situation { pushes, since_push, settled, held: Some(held), ..base })
+            let base = undone(newer, older, 0, Duration::ZERO);
+            decide(&Situation { pushes, since_write, settled, held: Some(held), ..base })
         };
         let changed = Decision::Push(Why::FileChanged);
         let s = Duration::from_secs;
@@ -587,26 +627,78 @@ mod tests {
         let bundles = bundles();
         let (ours, theirs) = (&bundles["C"], &bundles["B"]);
         for (reverts, expected) in [(1, wait(300)), (2, wait(300)), (3, wait(300))] {
-            let situation = contested(ours, theirs, reverts, Duration::ZERO);
+            let situation = undone(ours, theirs, reverts, Duration::ZERO);
             assert_eq!(decide(&situation), expected);
         }
         for (reverts, expected) in [
             (1, Decision::Push(Why::HoldEnded)),
             (2, Decision::Push(Why::HoldEnded)),
-            (3, Decision::Contested),
+            (3, GIVEN_UP),
         ] {
-            assert_eq!(decide(&contested(ours, theirs, reverts, HOLD)), expected);
+            assert_eq!(decide(&undone(ours, theirs, reverts, HOLD)), expected);
         }
         let amended =
-            |reverts| Situation { fields_differ: true, ..contested(ours, ours, reverts, HOLD) };
+            |reverts| Situation { fields_differ: true, ..undone(ours, ours, reverts, HOLD) };
         assert_eq!(decide(&amended(2)), Decision::Amend);
-        assert_eq!(decide(&amended(3)), Decision::Contested);
+        assert_eq!(decide(&amended(3)), GIVEN_UP);
         let renewed =
-            Situation { settled: Some(theirs.fingerprint), ..contested(ours, theirs, 9, HOLD) };
+            Situation { settled: Some(theirs.fingerprint), ..undone(ours, theirs, 9, HOLD) };
         assert_eq!(decide(&renewed), FILE_CHANGED);
     }
 
-    fn contested<'a>(
+    const GIVEN_UP: Decision = Decision::Contested { remaining: None };
+
+    #[test]
+    fn what_cannot_be_served_is_replaced_however_often_it_comes_back_but_once_a_minute() {
+        let facts = bundles();
+        let ours = &facts["C"];
+        let in_30_s = Decision::Contested { remaining: Some(RESTORE_PAUSE / 2) };
+        for (held, expected) in [
+            (Err(Reason::WeakKey), UNSERVABLE),
+            (Ok(&facts["expired"]), UNSERVABLE),
+            (Ok(&facts["temporary"]), Decision::Push(Why::HeldTemporary)),
+        ] {
+            for (reverts, seconds, expected) in
+                [(2, 0, expected), (3, 30, in_30_s), (99, 30, in_30_s), (99, 60, expected)]
+            {
+                let since_write = Duration::from_secs(seconds);
+                let base = undone(ours, ours, reverts, HOLD);
+                let situation = Situation { held: Some(held), since_write, ..base };
+                assert_eq!(decide(&situation), expected, "{reverts} reverts, {seconds} s");
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_database_what_is_lost_is_put_back_ten_times_at_once_and_then_once_a_minute() {
+        let facts = bundles();
+        let (ours, theirs) = (&facts["C"], &facts["B"]);
+        let whole = undone(ours, theirs, 0, Duration::ZERO);
+        let forgotten = Situation { held: None, ..whole };
+        let stripped = Situation { held: Some(Ok(ours)), fields_differ: true, ..whole };
+        let replaced = Decision::Push(Why::NotShared);
+        let in_20_s = Decision::Contested { remaining: Some(Duration::from_secs(20)) };
+        for (lost, put_back) in
+            [(whole, replaced), (forgotten, CREATE), (stripped, Decision::Amend)]
+        {
+            for (reverts, seconds, expected) in [
+                (1, 0, put_back),
+                (RESTORES, 0, put_back),
+                (RESTORES + 1, 40, in_20_s),
+                (RESTORES + 1, 60, put_back),
+                (999, 40, in_20_s),
+                (999, 60, put_back),
+            ] {
+                let since_write = Duration::from_secs(seconds);
+                let situation = Situation { is_shared: false, reverts, since_write, ..lost };
+                assert_eq!(decide(&situation), expected, "{reverts} reverts, {seconds} s");
+                let renewed = Situation { settled: Some(theirs.fingerprint), ..situation };
+                assert!(decide(&renewed).writes(), "a renewal does not wait");
+            }
+        }
+    }
+
+    fn undone<'a>(
         ours: &'a Facts,
         theirs: &'a Facts,
         reverts: usize,
@@ -623,7 +715,7 @@ mod tests {
             hold: HOLD,
             reverts,
             pushes: 0,
-            since_push: Duration::ZERO,
+            since_write: Duration::ZERO,
             forced: false,
         }
     }
@@ -634,7 +726,7 @@ mod tests {
         let alone = Situation {
             is_shared: false,
             settled: None,
-            ..contested(&bundles["A"], &bundles["C"], 0, Duration::ZERO)
+            ..undone(&bundles["A"], &bundles["C"], 0, Duration::ZERO)
         };
         assert_eq!(decide(&alone), Decision::Push(Why::NotShared));
     }
@@ -648,10 +740,10 @@ mod tests {
             ("C", "B", true, 0, wait(300)),
             ("temporary", "A", false, 0, Decision::Hold(Wait::FileTemporary)),
             ("B", "A", false, 0, NEWER),
-            ("C", "B", true, REVERTS, Decision::Contested),
+            ("C", "B", true, REVERTS, GIVEN_UP),
         ] {
             let waited = if reverts == 0 { Duration::ZERO } else { HOLD };
-            let both = contested(&bundles[file], &bundles[held], reverts, waited);
+            let both = undone(&bundles[file], &bundles[held], reverts, waited);
             let calm = Situation { settled: both.settled.filter(|_| is_settled), ..both };
             assert_eq!(decide(&calm), without, "{file} over {held}");
             let forced = Situation { forced: true, ..calm };
@@ -685,7 +777,7 @@ mod tests {
                     },
                     settled: None,
                     forced,
-                    ..contested(&bundles["A"], &bundles["A"], 0, Duration::ZERO)
+                    ..undone(&bundles["A"], &bundles["A"], 0, Duration::ZERO)
                 };
                 assert_eq!(decide(&situation), expected, "{file} over {kong}, {forced}");
             }
@@ -697,7 +789,7 @@ mod tests {
         fn it_never_writes_what_is_not_servable_nor_when_file_and_kong_agree(
             file in 0..9_usize, held in 0..10_usize, settled in 0..9_usize,
             waited in 0..700_u64, fields_differ: bool, is_shared: bool, forced: bool,
-            reverts in 0..5_usize, pushes in 0..7_usize, since_push in 0..20_u64,
+            reverts in 0..5_usize, pushes in 0..7_usize, since_write in 0..20_u64,
             now in (NOW - 50 * HOUR)..(NOW + 50 * HOUR),
         ) {
             let bundles: Vec<Facts> = bundles().into_values().collect();
@@ -713,7 +805,7 @@ mod tests {
                 hold: HOLD,
                 reverts,
                 pushes,
-                since_push: Duration::from_secs(since_push),
+                since_write: Duration::from_secs(since_write),
                 forced,
             };
             let decision = decide(&situation);

@@ -237,6 +237,7 @@ impl Ledger {
         self.show_object(name, &decided.desired, Some(held), facts, now);
         let memory = self.memory(name, now);
         memory.pair = None;
+        memory.note_write();
         memory.status.kong = Some(Shown::from(facts));
         if !matches!(decided.decision, Decision::Amend) {
             memory.note_push();

@@ -169,7 +169,6 @@ impl Ledger {
             desired::desired(&want, &candidate.wish, &look.running, settled)
                 .map_or(true, |there| there.fields_differ())
         };
-        let (pushes, since_push) = memory.map(Memory::pushes).unwrap_or_default();
         let decision = decide(&Situation {
             now,
             file: Some(facts),
@@ -182,16 +181,15 @@ impl Ledger {
                 .unwrap_or_default(),
             hold: self.hold,
             reverts: memory.map_or(0, Memory::reverts),
-            pushes,
-            since_push,
+            pushes: memory.map_or(0, Memory::pushes),
+            since_write: memory.map_or(Duration::MAX, Memory::since_write),
             forced: self.forced.contains(name),
         });
         let refused = memory.and_then(|memory| memory.refused.as_ref());
         let refused = refused.filter(|(file, before, _)| {
             decision.writes() && *file == facts.fingerprint && *before == held
         });
-        let contends = decision.writes() || decision == Decision::Contested;
-        let is_revert = contends
+        let is_revert = decision.contends()
             && settled == Some(facts.fingerprint)
             && memory.is_some_and(|memory| !memory.repairing)
             && refused.is_none();

@@ -60,8 +60,10 @@ pub(super) struct Memory {
     /// Names that were left to others.
     pub(super) left: BTreeMap<Sni, Owner>,
     reverts: VecDeque<Instant>,
-    /// When we wrote a bundle lately, the last one at the back.
+    /// When we wrote a bundle lately.
     pushes: VecDeque<Instant>,
+    /// When we wrote anything of it last.
+    last_write: Option<Instant>,
     /// A revert was counted, and is not repaired yet.
     pub(super) repairing: bool,
     /// Which object it feeds was decided once.
@@ -96,6 +98,7 @@ impl Memory {
             left: BTreeMap::new(),
             reverts: VecDeque::new(),
             pushes: VecDeque::new(),
+            last_write: None,
             repairing: false,
             is_placed: false,
             refused: None,
@@ -214,10 +217,19 @@ impl Memory {
         self.pushes.push_back(Instant::now());
     }
 
-    /// How many pushes count, and how long ago the last one was.
-    pub(super) fn pushes(&self) -> (usize, Duration) {
-        let recent = self.pushes.iter().filter(|at| at.elapsed() < FLAP_WINDOW).count();
-        (recent, self.pushes.back().map(Instant::elapsed).unwrap_or_default())
+    /// How many pushes count.
+    pub(super) fn pushes(&self) -> usize {
+        self.pushes.iter().filter(|at| at.elapsed() < FLAP_WINDOW).count()
+    }
+
+    /// Kong took something of ours.
+    pub(super) fn note_write(&mut self) {
+        self.last_write = Some(Instant::now());
+    }
+
+    /// How long ago Kong took something of ours; for ever, if it never did.
+    pub(super) fn since_write(&self) -> Duration {
+        self.last_write.map_or(Duration::MAX, |at| at.elapsed())
     }
 
     /// These are in Kong since this pass, and nothing may refer to them yet.

@@ -6,7 +6,7 @@ use tracing::{debug, info, warn};
 
 use crate::bundle::{Facts, Reason as BundleReason};
 use crate::clock::Timestamp;
-use crate::decide::{Decision, FLAP_PAUSE, REVERTS, Wait};
+use crate::decide::{Decision, FLAP_PAUSE, RESTORE_PAUSE, REVERTS, Wait};
 use crate::desired::{Desired, DesiredAuthority};
 use crate::kong::Failure;
 use crate::names::BindingName;
@@ -60,6 +60,15 @@ impl Verdict {
             "another controller writes this kong's configuration (tag {tag}), and would undo ours; renew the certificates there, or set DECLARATIVE__FORCE if it is gone"
         );
         Self::new(State::Refused, Reason::Refusal("other_controller"), message)
+    }
+
+    /// Another writer takes it away, and it is put back all the same.
+    pub(super) fn contested() -> Self {
+        let message = format!(
+            "another writer takes it away again and again, and it is put back every {} s; look for what else writes to this kong, such as a pipeline that posts configurations, or for what starts it anew",
+            RESTORE_PAUSE.as_secs()
+        );
+        Self::new(State::Refused, Reason::Contested, message)
     }
 
     /// nginx should have read it, and was not seen to serve it yet.
@@ -138,11 +147,14 @@ impl Verdict {
             Decision::InSync => (Self::IN_SYNC, None),
             Decision::NotYetValid { from } => (Self::not_yet_valid(from), Some(Again::At(from))),
             Decision::Hold(wait) => Self::of_wait(wait, rest),
-            Decision::Contested => {
+            Decision::Contested { remaining: None } => {
                 let message = format!(
                     "another writer undid it {REVERTS} times within an hour; find it by the object's updated_at, or set ID to an object of its own"
                 );
                 (Self::new(State::Refused, Reason::Contested, message), None)
+            }
+            Decision::Contested { remaining: Some(remaining) } => {
+                (Self::contested(), Some(Again::After(remaining)))
             }
             // The files were servable when they were read; they expired since.
             Decision::Keep | Decision::Create | Decision::Amend | Decision::Push(_) => {
