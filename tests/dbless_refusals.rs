@@ -15,11 +15,16 @@ mod stage;
 
 use std::time::Duration;
 
+use kong::Fault;
 use kong_cert_reloader::settings::{AuthoritySettings, Settings};
-use kong_cert_reloader::status::State;
+use kong_cert_reloader::status::{BindingStatus, State};
 use pod::{Pod, START};
-use stage::{HOUR, ID, OTHERS, WithFile, kong, leaf, pki, rows, served, state};
-use testkit::{CertifiedPair, KeyKind};
+use serde_json::json;
+use stage::{
+    FILE, HOUR, ID, OTHERS, POLL, WithFile, edited, kong, leaf, load, pki, posts, rows, served,
+    state,
+};
+use testkit::{CertifiedPair, KeyKind, Request};
 use tokio::time::sleep;
 
 const AN_HOUR: Duration = Duration::from_secs(3600);
@@ -83,4 +88,105 @@ async fn a_ca_certificate_that_kong_refuses_leaves_the_one_in_its_place() {
     pod.until_named("trust", |it| it.state == State::Refused).await;
     let authorities = rows(&kong, "/ca_certificates");
     assert_eq!((authorities.len(), &authorities[0]["cert"]), (1, &old.pem().into()));
+    sleep(AN_HOUR).await;
+    assert_eq!(posts(&kong), 2);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_change_that_is_refused_alone_loads_nothing() {
+    let (kong, pki) = (kong(OTHERS), pki());
+    let mut pod = Pod::new();
+    let ca = pki.root().intermediate_with("Bad", KeyKind::P256, START - HOUR, START + 400 * HOUR);
+    let file = pod.write_file("ca.crt", &ca.pem());
+    // By Kong's clock it has expired.
+    kong.model().set_now(START + 500 * HOUR);
+    pod.start_with(&kong, authority(file));
+    pod.until_named("trust", |it| it.state == State::Refused).await;
+    sleep(AN_HOUR).await;
+    assert_eq!(posts(&kong), 1);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_refusal_for_what_is_not_ours_is_not_sent_over_and_over() {
+    let pki = pki();
+    let ca = pki.root().intermediate_with("Old", KeyKind::P256, START - HOUR, START + 400 * HOUR);
+    let config = json!({
+        "_format_version": "3.0",
+        "ca_certificates": [{ "id": ID, "cert": ca.pem() }],
+        "services": [{ "name": "echo", "host": "10.0.0.1" }],
+    });
+    let kong = kong(&config.to_string());
+    let [old, new] = [30, 20].map(|hours| leaf(&pki, &["a.test"], hours));
+    let pod = Pod::with(&old, &kong);
+    pod.until_in_sync_with(&old).await;
+    kong.model().set_now(START + 500 * HOUR);
+    pod.publish("web", &new);
+    pod.until_state(State::Refused).await;
+    let message = pod.binding("web").message.unwrap();
+    assert!(message.contains("not because of this binding"), "{message}");
+    sleep(AN_HOUR).await;
+    assert_eq!((state(&pod, "web"), posts(&kong)), ((State::Refused, "by_kong"), 2));
+    // Someone takes it out, and nothing else is changed.
+    load(&kong, OTHERS);
+    sleep(POLL).await;
+    pod.until_in_sync_with(&new).await;
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_file_that_is_too_large_holds_up_no_certificate() {
+    let pair = leaf(&pki(), &["a.test"], 20);
+    let it = WithFile::before(&edited(OTHERS), &[("web", &pair)]);
+    load(&it.kong, OTHERS);
+    it.kong.inject(Fault::refusal(413, "not enough memory: MDB_MAP_FULL").only("POST"));
+    let it = it.started(|_| {}).await;
+    it.pod.until_in_sync_with(&pair).await;
+    sleep(AN_HOUR).await;
+    assert_eq!((state(&it.pod, FILE), posts(&it.kong)), ((State::Refused, "by_kong"), 2));
+    assert_eq!(rows(&it.kong, "/services")[0]["host"], "10.0.0.1");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn what_was_too_large_is_sent_again_when_the_rest_is_another() {
+    let (kong, pki) = (kong(OTHERS), pki());
+    let [old, new] = [30, 20].map(|hours| leaf(&pki, &["a.test"], hours));
+    let pod = Pod::with(&old, &kong);
+    pod.until_in_sync_with(&old).await;
+    kong.inject(Fault::refusal(413, "not enough memory: MDB_MAP_FULL").only("POST"));
+    pod.publish("web", &new);
+    pod.until_state(State::Refused).await;
+    assert_eq!(pod.metric("pushes_total{binding=\"web\",outcome=\"refused\"}"), 1);
+    // Someone makes it smaller; ours is in it as it was.
+    let export = kong.model().elsewhere(|model| model.answer(&Request::new("GET", "/config")));
+    load(&kong, &edited(export.value()["config"].as_str().unwrap()));
+    sleep(POLL).await;
+    pod.until_in_sync_with(&new).await;
+    assert_eq!(posts(&kong), 3);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_file_that_is_not_taken_says_nothing_of_what_is_in_sync() {
+    let pair = leaf(&pki(), &["a.test"], 20);
+    let full = Fault::refusal(413, "not enough memory: MDB_MAP_FULL");
+    let silent = Fault::timeout(Duration::from_secs(13));
+    for (fault, expected) in [
+        (full, (State::Refused, "by_kong")),
+        (Fault::status(503), (State::Unreachable, "no_answer")),
+        (silent, (State::Pending, "applying")),
+    ] {
+        let it = WithFile::new(OTHERS, &[("web", &pair)]).await;
+        it.pod.until_in_sync_with(&pair).await;
+        it.kong.inject(fault.only("POST").always());
+        it.edit(&edited(OTHERS));
+        let is_told = |file: &BindingStatus| file.state != State::InSync;
+        it.pod.until_named(FILE, is_told).await;
+        for _ in 0..60 {
+            assert_eq!(state(&it.pod, "web"), (State::InSync, ""), "{expected:?}");
+            sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(state(&it.pod, FILE), expected);
+        let pushes = |outcome: &str| {
+            it.pod.metric(&format!("pushes_total{{binding=\"web\",outcome=\"{outcome}\"}}"))
+        };
+        assert_eq!((pushes("applied"), pushes("refused"), pushes("failed")), (1, 0, 0));
+    }
 }

@@ -13,16 +13,18 @@ mod pod;
 #[path = "dbless/stage.rs"]
 mod stage;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use kong::KongInProcess;
+use kong::{Fault, KongInProcess};
 use kong_cert_reloader::status::State;
 use pod::{Pod, START, assert_within};
 use serde_json::json;
 use stage::{
-    HOUR, ID, OTHERS, POLL, WithFile, certificate, kong, leaf, load, pki, posts, restart, served,
-    state, with_certificates,
+    FILE, HOUR, ID, OTHERS, POLL, WithFile, certificate, edited, kong, leaf, load, pki, posts,
+    restart, rows, served, state, with_certificates,
 };
+use testkit::Request;
 use tokio::time::sleep;
 
 /// Kong starts anew with this, and serves what is expected a moment later, each minute.
@@ -57,7 +59,7 @@ async fn with_a_file_a_kong_that_starts_anew_with_that_is_no_other_writer() {
     let it = WithFile::new(&config, &[("web", &new)]).await;
     it.pod.until_in_sync_with(&new).await;
     expect_after_restarts(&it.kong, &config, 9, new.leaf_der()).await;
-    assert_eq!(state(&it.pod, stage::FILE), (State::InSync, ""));
+    assert_eq!(state(&it.pod, FILE), (State::InSync, ""));
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
@@ -66,7 +68,7 @@ async fn a_war_with_another_writer_has_bounds_and_is_never_given_up() {
     let pair = leaf(&pki, &["a.test"], 20);
     let pod = Pod::with(&pair, &kong);
     pod.until_in_sync_with(&pair).await;
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     for _ in 0..360 {
         load(&kong, OTHERS);
         sleep(Duration::from_secs(10)).await;
@@ -79,4 +81,86 @@ async fn a_war_with_another_writer_has_bounds_and_is_never_given_up() {
     sleep(Duration::from_secs(61)).await;
     assert_eq!(served(&kong, "a.test"), pair.leaf_der());
     assert_eq!(state(&pod, "web"), (State::InSync, ""));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn with_a_file_a_war_has_bounds_and_is_never_given_up() {
+    let pair = leaf(&pki(), &["a.test"], 20);
+    let it = WithFile::new(OTHERS, &[("web", &pair)]).await;
+    it.pod.until_in_sync_with(&pair).await;
+    let theirs = it.kong.model().elsewhere(|model| model.answer(&Request::new("GET", "/config")));
+    let theirs = edited(theirs.value()["config"].as_str().unwrap());
+    let mut seen = BTreeSet::new();
+    for _ in 0..360 {
+        // What is ours is in it: the rest alone is fought over.
+        load(&it.kong, &theirs);
+        sleep(Duration::from_secs(10)).await;
+        seen.insert(state(&it.pod, FILE));
+        assert_eq!(state(&it.pod, "web"), (State::InSync, ""));
+    }
+    assert_within(posts(&it.kong), 1 + 10 + 50, 1 + 10 + 60);
+    assert!(seen.contains(&(State::Refused, "contested")), "{seen:?}");
+    assert!(it.pod.metric(&format!("contested_total{{binding=\"{FILE}\"}}")) > 50);
+    // A renewal does not wait, and brings the file.
+    load(&it.kong, &theirs);
+    let new = leaf(&pki(), &["a.test"], 10);
+    it.pod.publish("web", &new);
+    sleep(POLL).await;
+    it.pod.until_in_sync_with(&new).await;
+    assert_eq!(rows(&it.kong, "/services")[0]["host"], "10.0.0.1");
+    assert_eq!(state(&it.pod, FILE), (State::InSync, ""));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn what_someone_loads_just_after_ours_is_seen() {
+    let (kong, pki) = (kong(OTHERS), pki());
+    let pair = leaf(&pki, &["a.test"], 20);
+    let pod = Pod::with(&pair, &kong);
+    while rows(&kong, "/certificates").is_empty() {
+        sleep(Duration::from_micros(100)).await;
+    }
+    // Before it was asked what runs now.
+    load(&kong, &edited(OTHERS));
+    sleep(POLL * 2).await;
+    assert_eq!(rows(&kong, "/certificates").len(), 1);
+    pod.until_in_sync_with(&pair).await;
+    assert_eq!(served(&kong, "a.test"), pair.leaf_der());
+    assert_eq!(rows(&kong, "/services")[0]["host"], "10.0.0.2");
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn what_someone_loads_just_after_the_file_is_replaced_by_it() {
+    let pair = leaf(&pki(), &["a.test"], 20);
+    let it = WithFile::new(OTHERS, &[("web", &pair)]).await;
+    it.pod.until_in_sync_with(&pair).await;
+    let export = it.kong.model().elsewhere(|model| model.answer(&Request::new("GET", "/config")));
+    let export = export.value()["config"].as_str().unwrap().to_owned();
+    it.edit(&edited(OTHERS));
+    while rows(&it.kong, "/services")[0]["host"] != "10.0.0.2" {
+        sleep(Duration::from_micros(100)).await;
+    }
+    load(&it.kong, &export.replace("10.0.0.1", "10.0.0.9"));
+    sleep(POLL * 2).await;
+    assert_eq!(rows(&it.kong, "/services")[0]["host"], "10.0.0.2");
+    assert_eq!(state(&it.pod, FILE), (State::InSync, ""));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_kong_that_starts_anew_while_an_answer_is_waited_for_gets_the_others_again() {
+    let (kong, pki) = (kong(OTHERS), pki());
+    let [old, new] = [30, 20].map(|hours| leaf(&pki, &["a.test"], hours));
+    let other = leaf(&pki, &["b.test"], 20);
+    let pod = Pod::with(&old, &kong);
+    pod.publish("own", &other);
+    pod.until_named("own", |own| own.state == State::InSync).await;
+    kong.inject(Fault::timeout(Duration::from_secs(13)).only("POST"));
+    pod.publish("web", &new);
+    pod.until(|web| web.reason.is_some_and(|reason| reason.as_str() == "applying")).await;
+    // Nobody waits for it any more.
+    pod.write("web", "tls.key", "broken");
+    pod.wake_at("web");
+    pod.until_named("web", |it| it.state == State::Invalid).await;
+    restart(&kong, OTHERS);
+    sleep(POLL * 2).await;
+    assert_eq!(served(&kong, "b.test"), other.leaf_der());
 }

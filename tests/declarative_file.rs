@@ -25,10 +25,10 @@ use kong_cert_reloader::status::State;
 use log::Log;
 use serde_json::json;
 use stage::{
-    FILE, ID, OTHERS, POLL, WithFile, certificate, edited, leaf, license, load, pki, posts, rows,
-    served, state, with_certificates,
+    FILE, ID, OTHERS, POLL, WithFile, certificate, edited, exports, leaf, license, load, pki,
+    posts, rows, served, state, with_certificates,
 };
-use testkit::{KeyKind, Request};
+use testkit::{CertifiedPair, KeyKind, Request, SecretVolume};
 use tokio::time::sleep;
 
 const AN_HOUR: Duration = Duration::from_secs(3600);
@@ -287,24 +287,101 @@ async fn with_dry_run_it_is_told_and_not_written() {
     let it = it.started(|settings| settings.dry_run = true).await;
     sleep(AN_HOUR).await;
     assert_eq!(state(&it.pod, FILE), (State::Pending, "dry_run"));
+    assert!(exports(&it.kong) < 30, "{} times all was read", exports(&it.kong));
     assert_eq!((state(&it.pod, "web").1, posts(&it.kong)), ("dry_run", 0));
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn a_renewal_reads_neither_the_file_nor_the_others() {
+async fn a_renewal_is_made_of_the_file_and_all_of_ours_with_one_write() {
     let pki = pki();
     let [old, new] = [30, 20].map(|hours| leaf(&pki, &["a.test"], hours));
     let it = WithFile::new(OTHERS, &[("web", &old), ("own", &leaf(&pki, &["b.test"], 20))]).await;
     it.pod.until_in_sync_with(&old).await;
     let looks = || it.pod.metric("reconciles_total{trigger=\"configuration\"}");
     let before = looks();
-    for (pair, count) in [(&new, 2), (&old, 3)] {
+    for (pair, count) in [(&new, 1), (&old, 2)] {
         it.pod.publish("web", pair);
         it.pod.until_in_sync_with(pair).await;
         sleep(POLL).await;
-        assert_eq!((looks(), posts(&it.kong)), (before, count));
+        assert_eq!(
+            (looks() - before, posts(&it.kong)),
+            (count, 1 + usize::try_from(count).unwrap())
+        );
     }
     assert_eq!(state(&it.pod, FILE), (State::InSync, ""));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn after_renewals_a_sidecar_that_starts_anew_finds_nothing_to_do() {
+    let pki = pki();
+    let [old, new] = [30, 20].map(|hours| leaf(&pki, &["a.test"], hours));
+    let it = WithFile::before(OTHERS, &[("web", &old)]);
+    it.kong.model().enterprise(true);
+    let authorities = it.pod.write_file("ca.crt", &pki.intermediate("One").pem());
+    let licenses = ["2035-01-31", "2036-01-31"]
+        .map(|until| it.pod.write_file(&format!("{until}.json"), &license(until)));
+    let change = |settings: &mut Settings| {
+        let trust = AuthoritySettings { file: authorities.clone(), id: None, tags: [].into() };
+        settings.authorities.insert("aaa".parse().unwrap(), trust);
+        for (name, file) in ["one", "two"].into_iter().zip(&licenses) {
+            let license = LicenseSettings { file: file.clone(), id: None };
+            settings.licenses.insert(name.parse().unwrap(), license);
+        }
+    };
+    let mut it = it.started(change).await;
+    it.pod.until_in_sync_with(&old).await;
+    it.pod.publish("web", &new);
+    it.pod.until_in_sync_with(&new).await;
+    it.pod.write_file("2036-01-31.json", &license("2037-01-31"));
+    while posts(&it.kong) < 3 {
+        sleep(POLL).await;
+    }
+    for is_dry_run in [true, false] {
+        it.pod.stop().await;
+        it.start(|settings| {
+            change(settings);
+            settings.dry_run = is_dry_run;
+        })
+        .await;
+        assert_eq!(state(&it.pod, FILE), (State::InSync, ""));
+        sleep(AN_HOUR).await;
+        assert_eq!(posts(&it.kong), 3);
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn names_that_are_taken_stay_when_the_file_is_seen_with_another_renewal() {
+    let pki = pki();
+    let wide = leaf(&pki, &["a.test", "x.test"], 30);
+    let new = leaf(&pki, &["a.test"], 20);
+    let others = [30, 20].map(|hours| leaf(&pki, &["b.test"], hours));
+    let config = with_certificates(&json!([certificate(Some(ID), &wide, &["a.test", "x.test"])]));
+    let it = WithFile::before(&config, &[("web", &new), ("own", &others[0])]);
+    // One volume has the file and a pair: a swap shows both, and the file as it was.
+    let volume = SecretVolume::mount(it.pod.directory("own"));
+    let publish = |pair: &CertifiedPair| {
+        let (cert, key) = (pair.chain_pem(), pair.key_pem());
+        let files = [("tls.crt", cert.as_bytes()), ("tls.key", key.as_bytes())];
+        assert!(volume.publish(&[&files[..], &[("kong.json", config.as_bytes())]].concat()));
+    };
+    publish(&others[0]);
+    let dir = Some(it.pod.directory("web"));
+    let file = it.pod.directory("own").join("kong.json");
+    let it = it
+        .started(|settings| {
+            settings.declarative.file = Some(file);
+            let taking = CertificateSettings { dir, take_snis: true, ..Default::default() };
+            settings.certificates.insert("web".parse().unwrap(), taking);
+        })
+        .await;
+    it.pod.until_in_sync_with(&new).await;
+    publish(&others[1]);
+    it.pod.wake_at("own");
+    for _ in 0..6000 {
+        sleep(Duration::from_millis(100)).await;
+        assert_eq!(served(&it.kong, "a.test"), new.leaf_der());
+    }
+    assert_eq!(served(&it.kong, "b.test"), others[1].leaf_der());
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

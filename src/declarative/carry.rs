@@ -6,6 +6,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::Document;
+use super::document::LISTS;
 use super::entities::{Entity, SNIS, owner, tags};
 use super::merge::{AltPair, Entry, OwnFields};
 use super::value::{Map, Value};
@@ -34,7 +35,8 @@ impl Document {
         }
     }
 
-    /// Puts ours behind those of others, in an order that is the same each time: by id and name.
+    /// Puts ours behind those of others, in an order that is the same each time: by id and name, in
+    /// lists that stand last.
     pub fn sort_ours(&mut self, own_tag: &str) {
         let is_ours = |object: &Map| tags(object).any(|tag| tag == own_tag);
         let certificates = self.objects(Entity::Certificate);
@@ -44,9 +46,12 @@ impl Document {
             // All of ours have an id.
             self.sort(entity.list(), |object| is_ours(object).then(|| object.text("id")).flatten());
         }
+        // They have no tags.
+        self.sort(Entity::License.list(), |object| object.text("id"));
         self.sort(SNIS, |sni| {
             sni.text("name").filter(|_| owner(sni).is_some_and(|id| own.contains(&id)))
         });
+        LISTS.iter().for_each(|list| self.root.move_to_end(list));
     }
 
     /// Those that have a key, by it, behind those that have none.

@@ -15,7 +15,7 @@ pub struct Document {
 }
 
 /// The entities that are written to.
-const LISTS: [&str; 4] = ["certificates", "snis", "ca_certificates", "licenses"];
+pub(super) const LISTS: [&str; 4] = ["certificates", "snis", "ca_certificates", "licenses"];
 
 impl Document {
     /// Reads JSON, or else YAML, as Kong does. What Kong exported can be sent again: names that

@@ -124,6 +124,12 @@ impl Map {
         self.0[at].1.list_mut()
     }
 
+    pub(super) fn move_to_end(&mut self, key: &str) {
+        if let Some(at) = self.0.iter().position(|(found, _)| found.as_str() == key) {
+            self.0[at..].rotate_left(1);
+        }
+    }
+
     pub(super) fn remove(&mut self, key: &str) -> Option<Value> {
         let at = self.0.iter().position(|(found, _)| found.as_str() == key)?;
         Some(self.0.remove(at).1)

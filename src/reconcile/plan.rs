@@ -61,11 +61,17 @@ impl Planned {
         matches!(&self.plan, Plan::Decided(decided) if decided.decision.writes())
     }
 
-    /// What is to be written for it; with `even_in_sync` also what Kong holds already.
+    /// Whether something would be written for it if another writer did not undo it again and again.
+    pub(super) fn contends(&self) -> bool {
+        matches!(&self.plan, Plan::Decided(decided) if decided.decision.contends())
+    }
+
+    /// What is to be written for it, if anything is written; with `even_in_sync` also what Kong
+    /// holds already.
     pub(super) fn change(&self, even_in_sync: bool) -> Option<&Desired> {
         let Plan::Decided(decided) = &self.plan else { return None };
         let is_held = even_in_sync && decided.decision == Decision::InSync;
-        (decided.decision.writes() || is_held).then_some(&decided.desired)
+        (decided.decision.contends() || is_held).then_some(&decided.desired)
     }
 
     /// What kept Kong from being looked at.

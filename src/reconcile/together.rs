@@ -1,47 +1,32 @@
 //! A Kong without a database takes its whole configuration in one write: all that differs goes into
-//! it together.
+//! it together. Where the rest comes from a file, what runs is always made of that and all of ours.
 
+mod declared;
 mod series;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use self::series::{Refused, Said, write};
+pub(super) use self::declared::Declared;
+use self::series::{Refused, Said, Series};
 use super::ledger::Ledger;
 use super::plan::{Candidate, Look, Outcome, Plan, Planned};
 use super::verdict::Verdict;
 use super::{Again, Conclusion, Passed, Reconciler};
 use crate::bundle::Fingerprint;
 use crate::clock::Timestamp;
+use crate::decide::until_restored;
 use crate::declarative::Document;
 use crate::desired::Desired;
 use crate::held::Snapshot;
 use crate::kong::{Failure, Hash, Running, Wire};
 use crate::metrics::PushOutcome;
 use crate::names::BindingName;
-use crate::quote::Quoted;
 use crate::status::{Reason, State};
-
-/// So long is a configuration waited for that Kong may still be applying.
-const LONGEST_APPLYING: Duration = Duration::from_secs(120);
-
-/// What is remembered of a Kong without a database.
-#[derive(Debug, Default)]
-pub(super) struct Declared {
-    /// What ran when it was last looked at.
-    hash: Option<Hash>,
-    /// Since when Kong has not answered a write, and runs what it ran before.
-    sent: Option<Instant>,
-    /// What of `DECLARATIVE__FILE` Kong has taken, and what ran then.
-    file: Option<(Fingerprint, Hash)>,
-    /// What of it Kong would not have, and why.
-    refused: Option<(Fingerprint, Quoted)>,
-}
 
 /// The rest of the configuration, where it comes from a file.
 #[derive(Default)]
@@ -64,19 +49,42 @@ pub(super) struct Base {
     pub(super) fingerprint: Fingerprint,
 }
 
-/// Why all of Kong is not read.
-enum NotRead {
+impl FromFile {
+    const fn base(&self) -> Option<&Base> {
+        match self {
+            Self::Read(base) => Some(base),
+            Self::None | Self::Unread | Self::Invalid => None,
+        }
+    }
+}
+
+/// Why nothing is concluded.
+enum PutOff {
     Failure(Failure),
-    /// It is busy enough: its hash tells when it is done.
+    /// Kong is busy enough: its hash tells when it is done.
     Applying,
-    /// Written without the others, what became of them would be taken for known.
+    /// All are to be looked at, as they are now.
     ConcernsAll,
 }
 
-impl From<Failure> for NotRead {
+impl From<Failure> for PutOff {
     fn from(failure: Failure) -> Self {
         Self::Failure(failure)
     }
+}
+
+/// What is to be done about a text.
+enum Step {
+    /// It would be written, but for `DRY_RUN`; or there is nothing to write.
+    Nothing,
+    /// It runs.
+    IsThere,
+    /// Kong would not have it before.
+    RefusedBefore(Failure),
+    /// Someone else's is replaced by the file's again and again: not before this long.
+    Rest(Duration),
+    /// It is written.
+    Write,
 }
 
 impl<W: Wire> Reconciler<W> {
@@ -86,11 +94,9 @@ impl<W: Wire> Reconciler<W> {
     ///
     /// If Kong does not say.
     pub(super) async fn has_moved(&self) -> Result<bool, Failure> {
-        let (Some(kong), Some(known)) = (&self.kong, self.ledger.declared.hash) else {
-            return Ok(false);
-        };
+        let Some(kong) = &self.kong else { return Ok(false) };
         match kong.configuration_hash().await {
-            Ok(hash) => Ok(hash != known && self.ledger.declared.sent.is_none()),
+            Ok(hash) => Ok(self.ledger.declared.has_moved_to(hash).unwrap_or(false)),
             // It may have a database by now.
             Err(Failure::NoSuchPath { .. }) => Ok(true),
             Err(failure) => Err(failure),
@@ -100,75 +106,142 @@ impl<W: Wire> Reconciler<W> {
     /// Brings all that was looked at in line. Returns what kept Kong from being looked at.
     pub(super) async fn together(
         &mut self,
-        candidates: Vec<Candidate>,
+        mut candidates: Vec<Candidate>,
         file: FromFile,
         is_all: bool,
         now: Timestamp,
         passed: &mut Passed,
     ) -> Option<Failure> {
-        match self.running(&file, is_all).await {
-            Ok(running) => {
-                let conclusions = self.written_together(candidates, file, running, now).await;
+        let written = match self.running(&file, is_all).await {
+            Ok(running) => self.written_together(&mut candidates, &file, running, now).await,
+            Err(put_off) => Err(put_off),
+        };
+        match written {
+            Ok(conclusions) => {
                 passed.conclusions.extend(conclusions);
                 None
             }
-            Err(NotRead::ConcernsAll) => {
+            Err(PutOff::ConcernsAll) => {
                 passed.wants_all = true;
                 None
             }
-            Err(NotRead::Applying) => {
+            Err(PutOff::Applying) => {
+                candidates.retain(|candidate| !self.ledger.stands(candidate));
                 let (verdict, names) = (Verdict::applying(), names_of(&candidates, &file));
                 let waits = names.iter().map(|name| self.ledger.waits(name, &verdict, now));
                 passed.conclusions.extend(waits);
                 None
             }
-            Err(NotRead::Failure(failure)) => {
+            Err(PutOff::Failure(failure)) => {
                 passed.conclusions.extend(self.all_failed(&candidates, &file, &failure, now));
                 Some(failure)
             }
         }
     }
 
-    /// What Kong runs, unless it is not to be written to now.
-    async fn running(&self, file: &FromFile, is_all: bool) -> Result<Running, NotRead> {
+    /// What Kong runs, unless it is not to be written to now. The file is never written without all
+    /// the others, and what became of all is not known where something else runs.
+    async fn running(&self, file: &FromFile, is_all: bool) -> Result<Running, PutOff> {
         let (Some(kong), declared) = (&self.kong, &self.ledger.declared) else {
-            return Err(NotRead::Failure(Failure::NotSent));
+            return Err(PutOff::Failure(Failure::NotSent));
         };
         let hash = kong.configuration_hash().await?;
-        if declared.is_applying() && declared.hash == Some(hash) {
-            return Err(NotRead::Applying);
+        if declared.is_applying(hash) {
+            return Err(PutOff::Applying);
         }
-        if !is_all && declared.concerns_all(file, hash) {
-            return Err(NotRead::ConcernsAll);
+        if !is_all && (file.base().is_some() || declared.has_moved_to(hash) != Some(false)) {
+            return Err(PutOff::ConcernsAll);
         }
         Ok(kong.configuration(hash).await?)
     }
 
     async fn written_together(
         &mut self,
-        candidates: Vec<Candidate>,
-        file: FromFile,
+        candidates: &mut Vec<Candidate>,
+        file: &FromFile,
         running: Running,
         now: Timestamp,
-    ) -> Vec<Conclusion> {
-        self.ledger.declared.note(&running);
+    ) -> Result<Vec<Conclusion>, PutOff> {
+        self.ledger.declared.note(running.hash);
         let mut conclusions = Vec::new();
-        let base = match &file {
-            FromFile::Read(base) => match self.ledger.declared.why_refused(base) {
-                Some(message) => {
-                    conclusions.push(self.ledger.file_refused(&base.name, &message, now));
-                    None
+        let mut base = file.base();
+        loop {
+            if let Some(verdict) = self.ledger.obstacle(&running, base) {
+                let names = candidates.iter().map(|candidate| &candidate.binding.name);
+                let names: Vec<_> = names.chain(base.map(|base| &base.name)).collect();
+                conclusions.extend(names.iter().map(|name| self.ledger.waits(name, &verdict, now)));
+                return Ok(conclusions);
+            }
+            let (planned, document) = self.planned(std::mem::take(candidates), base, &running, now);
+            if matches!(file, FromFile::Unread) && planned.iter().any(Planned::writes) {
+                return Err(PutOff::ConcernsAll);
+            }
+            let changes: Vec<(usize, &Desired)> = planned
+                .iter()
+                .enumerate()
+                .filter_map(|(place, planned)| Some((place, planned.change(base.is_some())?)))
+                .collect();
+            let own_tag = self.ledger.own.tag().to_owned();
+            let series = Series {
+                changes: &changes,
+                own_tag: &own_tag,
+                running: running.hash,
+                is_base_new: base.is_some(),
+                doubted: self.ledger.declared.doubted(),
+            };
+            let writes = planned.iter().any(Planned::writes);
+            // Without a file nothing need be known of a text that is not written.
+            let text = (base.is_some() || writes).then(|| series.text(&document));
+            let step = self.step(text, base, writes, running.hash, now);
+            let said = match (&step, &self.kong, text) {
+                (Step::Write, Some(kong), _) => series.write(kong, document).await,
+                (Step::IsThere, _, Some(text)) => Said::there(document, text, running.hash),
+                (Step::RefusedBefore(failure), ..) => {
+                    Said::refused_before(document, &changes, failure.clone())
                 }
-                None => Some(base),
-            },
-            FromFile::None | FromFile::Unread | FromFile::Invalid => None,
-        };
-        if let Some(verdict) = self.ledger.obstacle(&running, base) {
-            let file = if base.is_some() { file } else { FromFile::None };
-            let names = names_of(&candidates, &file);
-            conclusions.extend(names.iter().map(|name| self.ledger.waits(name, &verdict, now)));
-            return conclusions;
+                _ => Said::nothing(document),
+            };
+            if let (Step::Write, Some(failure), Some(text)) = (&step, &said.whole, text) {
+                self.ledger.declared.note_refused(text, failure.clone());
+                let refused = planned.iter().filter(|planned| base.is_none() && planned.contends());
+                let refused = refused.map(|planned| &planned.candidate.binding.name);
+                let refused = refused.chain(base.map(|base| &base.name));
+                refused.for_each(|name| self.ledger.metrics.push(name, PushOutcome::Refused));
+            }
+            match (base, &said.whole) {
+                // What runs may have changed since.
+                (Some(_), Some(_)) if matches!(step, Step::Write) => {
+                    return Err(PutOff::ConcernsAll);
+                }
+                (Some(refused), Some(failure)) => {
+                    // Kong will not have the rest of it: ours goes into what runs.
+                    conclusions.push(self.ledger.file_refused(&refused.name, failure, now));
+                    candidates.extend(planned.into_iter().map(|planned| planned.candidate));
+                    base = None;
+                }
+                _ => {
+                    conclusions.extend(self.conclude_together(
+                        planned,
+                        base,
+                        &said,
+                        &step,
+                        running.hash,
+                        now,
+                    ));
+                    return Ok(conclusions);
+                }
+            }
         }
+    }
+
+    /// What is to be done about each, and what it goes into.
+    fn planned(
+        &mut self,
+        candidates: Vec<Candidate>,
+        base: Option<&Base>,
+        running: &Running,
+        now: Timestamp,
+    ) -> (Vec<Planned>, Document) {
         let document = match base {
             Some(base) => self.ledger.completed(&base.document, &running.document),
             None => running.document.clone(),
@@ -184,48 +257,40 @@ impl<W: Wire> Reconciler<W> {
             self.ledger.claim_object(&one);
             planned.push(one);
         }
-        let said = self.write_together(document, &planned, base, &running).await;
-        if let (Some(base), Some(message)) = (base, &said.base) {
-            // Kong will not have the rest of it: ours goes into what runs.
-            self.ledger.declared.refused = Some((base.fingerprint, message.clone()));
-            self.ledger.metrics.push(&base.name, PushOutcome::Refused);
-            let candidates = planned.into_iter().map(|planned| planned.candidate).collect();
-            return Box::pin(self.written_together(candidates, file, running, now)).await;
-        }
-        conclusions.extend(self.conclude_together(planned, base, &said, running.hash, now));
-        conclusions
+        (planned, document)
     }
 
-    /// Writes what differs, and where the rest comes from a file that Kong has not taken yet, all.
-    async fn write_together(
-        &self,
-        document: Document,
-        planned: &[Planned],
+    /// Where the rest comes from a file, the text that runs is to be the one that the file and all of
+    /// ours make; else it is written if something of ours differs.
+    fn step(
+        &mut self,
+        text: Option<Hash>,
         base: Option<&Base>,
-        running: &Running,
-    ) -> Said {
-        let Some(kong) = &self.kong else { return Said::nothing(document) };
-        let changes: Vec<(usize, &Desired)> = planned
-            .iter()
-            .enumerate()
-            .filter_map(|(place, planned)| Some((place, planned.change(base.is_some())?)))
-            .collect();
-        let (declared, own_tag) = (&self.ledger.declared, self.ledger.own.tag());
-        let unknown = base.filter(|base| !declared.has_taken(base, running.hash));
-        let writes = planned.iter().any(Planned::writes);
-        if unknown.is_some() && !writes {
-            let said = Said::of_what_runs(document.clone(), &changes, own_tag, running.hash);
-            if said.is_there || self.dry_run {
-                return said;
+        writes: bool,
+        running: Hash,
+        now: Timestamp,
+    ) -> Step {
+        let Some(text) = text else { return Step::Nothing };
+        let declared = &self.ledger.declared;
+        if !writes && declared.has_taken(text, running) {
+            return Step::IsThere;
+        }
+        if let Some(failure) = declared.why_refused(text) {
+            return Step::RefusedBefore(failure.clone());
+        }
+        if self.dry_run {
+            return Step::Nothing;
+        }
+        if let Some(base) = base.filter(|base| declared.is_overridden(base, running)) {
+            let rest = self.ledger.until_reloaded(&base.name, now);
+            if !writes && !rest.is_zero() {
+                return Step::Rest(rest);
+            }
+            if !running.is_empty() {
+                warn!(binding = %base.name, "kong ran another configuration than the file's: it is loaded again");
             }
         }
-        if self.dry_run || (unknown.is_none() && !writes) {
-            return Said::nothing(document);
-        }
-        if let Some(base) = unknown.filter(|base| declared.is_overridden(base, running.hash)) {
-            warn!(binding = %base.name, "kong ran another configuration than the file's: it is loaded again");
-        }
-        write(kong, document, &changes, own_tag, running.hash).await
+        Step::Write
     }
 
     fn conclude_together(
@@ -233,6 +298,7 @@ impl<W: Wire> Reconciler<W> {
         planned: Vec<Planned>,
         base: Option<&Base>,
         said: &Said,
+        step: &Step,
         before: Hash,
         now: Timestamp,
     ) -> Vec<Conclusion> {
@@ -245,23 +311,24 @@ impl<W: Wire> Reconciler<W> {
         };
         for (place, planned) in planned.into_iter().enumerate() {
             let failed = said.failed.iter().find(|(failed, _)| *failed == place);
-            let outcome = match (&planned.plan, failed) {
-                (_, Some((_, Refused::Failure(failure)))) => Outcome::Failed(failure.clone()),
-                (_, Some((_, Refused::Elsewhere(failure)))) => Outcome::Unsent(failure.clone()),
-                (_, Some((_, Refused::Applying))) => Outcome::Applying,
+            let outcome = match (&planned.plan, failed.map(|(_, why)| why)) {
+                (_, Some(Refused::Itself(failure))) => Outcome::Failed(failure.clone()),
+                // What Kong holds is not touched by what became of the rest.
+                _ if !planned.contends() => Outcome::Unwritten,
+                (_, Some(Refused::Failure(failure))) => Outcome::Failed(failure.clone()),
+                (_, Some(Refused::Elsewhere(failure))) => Outcome::Unsent(failure.clone()),
+                (_, Some(Refused::Applying)) => Outcome::Applying,
                 (Plan::Decided(decided), None) if said.taken.contains(&place) => {
-                    match decided.desired.held(&held).filter(|_| decided.decision.writes()) {
-                        Some(held) => Outcome::Written(Box::new(held)),
-                        None => Outcome::Unwritten,
-                    }
+                    let held = decided.desired.held(&held);
+                    held.map_or(Outcome::Unwritten, |held| Outcome::Written(Box::new(held)))
                 }
-                (Plan::Decided(decided), None) if decided.decision.writes() => Outcome::DryRun,
-                _ => Outcome::Unwritten,
+                (_, None) if planned.writes() => Outcome::DryRun,
+                (_, None) => Outcome::Unwritten,
             };
             conclusions.push(self.conclude(planned, outcome, now));
         }
         if let Some(base) = base {
-            conclusions.push(self.ledger.concluded_file(base, said, self.dry_run, now));
+            conclusions.push(self.ledger.concluded_file(base, said, step, now));
         }
         conclusions
     }
@@ -285,74 +352,14 @@ impl<W: Wire> Reconciler<W> {
 }
 
 pub(super) fn names_of(candidates: &[Candidate], file: &FromFile) -> Vec<BindingName> {
-    let file = match file {
-        FromFile::Read(base) => Some(base.name.clone()),
-        FromFile::None | FromFile::Unread | FromFile::Invalid => None,
-    };
+    let file = file.base().map(|base| base.name.clone());
     candidates.iter().map(|candidate| candidate.binding.name.clone()).chain(file).collect()
-}
-
-impl Declared {
-    /// Whether Kong may still go on with what it was sent.
-    fn is_applying(&self) -> bool {
-        self.sent.is_some_and(|since| since.elapsed() <= LONGEST_APPLYING)
-    }
-
-    /// What runs now. Another configuration than before ends the wait for it, and one that may be
-    /// taken where it was not.
-    fn note(&mut self, running: &Running) {
-        if self.hash != Some(running.hash) {
-            self.sent = None;
-            self.refused = None;
-        } else if !self.is_applying() {
-            self.sent = None;
-        }
-        self.hash = Some(running.hash);
-    }
-
-    /// What came of a series of writes into what ran `before`.
-    fn take(&mut self, said: &Said, base: Option<&Base>, before: Hash) {
-        if matches!(said.ended, Some(Refused::Applying)) {
-            self.sent = Some(Instant::now());
-        }
-        if let (true, Some(hash)) = (said.loaded || said.is_there, said.hash) {
-            self.hash = Some(hash);
-            let kept = self.file.filter(|(_, ran)| *ran == before).map(|(file, _)| file);
-            self.file = base.map(|base| base.fingerprint).or(kept).map(|file| (file, hash));
-        }
-    }
-
-    /// Whether more than what was looked at may have to be written, now that Kong runs this.
-    fn concerns_all(&self, file: &FromFile, running: Hash) -> bool {
-        let ran = self.file.map(|(_, ran)| ran);
-        let is_other = match file {
-            FromFile::None | FromFile::Invalid => false,
-            FromFile::Unread => ran != Some(running),
-            FromFile::Read(base) => !self.has_taken(base, running),
-        };
-        is_other || self.hash != Some(running)
-    }
-
-    /// Whether something else runs than what was made of the file, and not nothing.
-    fn is_overridden(&self, base: &Base, running: Hash) -> bool {
-        let loaded = self.file.filter(|(file, _)| *file == base.fingerprint);
-        !running.is_empty() && loaded.is_some_and(|(_, ran)| ran != running)
-    }
-
-    fn why_refused(&self, base: &Base) -> Option<Quoted> {
-        let refused = self.refused.as_ref().filter(|(file, _)| *file == base.fingerprint);
-        refused.map(|(_, message)| message.clone())
-    }
-
-    fn has_taken(&self, base: &Base, running: Hash) -> bool {
-        self.file == Some((base.fingerprint, running))
-    }
 }
 
 impl Ledger {
     /// What keeps everything from being written.
     fn obstacle(&self, running: &Running, base: Option<&Base>) -> Option<Verdict> {
-        if self.declared.sent.is_some() {
+        if self.declared.waits() {
             return Some(Verdict::applying());
         }
         let others = || base.and_then(|base| base.document.other_controller());
@@ -366,8 +373,30 @@ impl Ledger {
     }
 
     fn waits(&mut self, name: &BindingName, verdict: &Verdict, now: Timestamp) -> Conclusion {
-        let again = self.declared.sent.map(|_| Again::After(self.poll));
+        let again = self.declared.waits().then_some(Again::After(self.poll));
         self.stand(name, verdict.clone(), again, Some(true), now)
+    }
+
+    /// Whether the candidate was in sync with just these files.
+    fn stands(&self, candidate: &Candidate) -> bool {
+        self.memory.get(&candidate.binding.name).is_some_and(|memory| {
+            memory.status.state == State::InSync
+                && memory.settled == Some(candidate.facts().fingerprint)
+        })
+    }
+
+    /// Someone else's configuration runs in place of the file's: how long it stays.
+    fn until_reloaded(&mut self, name: &BindingName, now: Timestamp) -> Duration {
+        let memory = self.memory(name, now);
+        let is_new = !memory.repairing;
+        if is_new {
+            memory.note_revert();
+        }
+        let rest = until_restored(memory.reverts(), memory.since_write());
+        if is_new {
+            self.metrics.contested(name);
+        }
+        rest
     }
 
     /// What is in the file, with what of ours runs and the file does not have.
@@ -392,9 +421,8 @@ impl Ledger {
         self.memory.values().flat_map(|memory| memory.doubted.iter().copied()).collect()
     }
 
-    fn file_refused(&mut self, name: &BindingName, message: &Quoted, now: Timestamp) -> Conclusion {
-        let message =
-            format!("kong refused it: {message}; what runs stays, with our objects in it");
+    fn file_refused(&mut self, name: &BindingName, why: &Failure, now: Timestamp) -> Conclusion {
+        let message = format!("{why}; what runs stays, with our objects in it");
         let verdict = Verdict::new(State::Refused, Reason::ByKong, message);
         self.stand(name, verdict, None, Some(true), now)
     }
@@ -411,39 +439,42 @@ impl Ledger {
         &mut self,
         base: &Base,
         said: &Said,
-        is_dry_run: bool,
+        step: &Step,
         now: Timestamp,
     ) -> Conclusion {
         let name = &base.name;
+        if said.loaded {
+            info!(binding = %name, "configuration loaded");
+            self.metrics.push(name, PushOutcome::Applied);
+            self.memory(name, now).note_write();
+        }
         match &said.ended {
             Some(Refused::Applying) => return self.waits(name, &Verdict::applying(), now),
-            Some(Refused::Failure(failure) | Refused::Elsewhere(failure)) => {
-                let failure = failure.clone();
-                let is_passing = failure.is_passing();
-                if let Failure::Refused { message, .. } = &failure {
-                    self.declared.refused = Some((base.fingerprint, message.clone()));
+            Some(
+                Refused::Itself(failure) | Refused::Failure(failure) | Refused::Elsewhere(failure),
+            ) => {
+                if !said.loaded {
+                    self.metrics.push(name, PushOutcome::Failed);
                 }
-                let outcome = if is_passing { PushOutcome::Failed } else { PushOutcome::Refused };
-                self.metrics.push(name, outcome);
-                return self.failed(name, &failure, now);
+                return self.failed(name, failure, now);
             }
             None => {}
         }
-        let has_taken = self.declared.file.is_some_and(|(file, _)| file == base.fingerprint);
-        if has_taken {
-            if said.loaded {
-                info!(binding = %name, "configuration loaded");
-                self.metrics.push(name, PushOutcome::Applied);
-            }
-            let landed = self.memory(name, now).land(now);
+        if self.declared.runs(base) {
+            let memory = self.memory(name, now);
+            memory.repairing = false;
+            let landed = memory.land(now);
             landed.into_iter().for_each(|after| self.metrics.propagated(after));
             return self.stand(name, Verdict::IN_SYNC, None, Some(true), now);
         }
-        let verdict = if is_dry_run {
-            Verdict::new(State::Pending, Reason::DryRun, "it would be loaded")
-        } else {
-            Verdict::unchanged(&self.memory(name, now).status)
+        let (verdict, again) = match step {
+            Step::Rest(rest) => (Verdict::contested(), Some(Again::After(*rest))),
+            Step::Nothing => {
+                (Verdict::new(State::Pending, Reason::DryRun, "it would be loaded"), None)
+            }
+            // Kong did not say what it runs now: that is asked soon.
+            _ => (Verdict::unchanged(&self.memory(name, now).status), None),
         };
-        self.stand(name, verdict, Some(Again::After(self.poll)), Some(true), now)
+        self.stand(name, verdict, again, Some(true), now)
     }
 }

@@ -242,6 +242,7 @@ pub(super) const fn why(decision: Decision) -> &'static str {
         Decision::Create => "kong held nothing",
         Decision::Amend => "SNIs or tags differed",
         Decision::Push(why) => why.as_str(),
+        Decision::Contested { .. } => "another writer took it away",
         _ => "",
     }
 }

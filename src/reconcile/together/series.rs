@@ -10,6 +10,21 @@ use crate::desired::Desired;
 use crate::kong::{Bad, Failure, Hash, Kong, LICENSE_REFUSED, NotLoaded, Wire, enter};
 use crate::quote::Quoted;
 
+/// What is to be written, in as many writes as that takes.
+pub(super) struct Series<'a> {
+    /// With their places.
+    pub(super) changes: &'a [(usize, &'a Desired)],
+    /// The tag of what is ours.
+    pub(super) own_tag: &'a str,
+    /// What runs: nothing is written once Kong runs what neither was there before, nor came from
+    /// here.
+    pub(super) running: Hash,
+    /// What is not ours does not run yet.
+    pub(super) is_base_new: bool,
+    /// A text after which Kong tells another hash than that of the text.
+    pub(super) doubted: Option<Hash>,
+}
+
 /// What Kong said to a series of writes.
 pub(super) struct Said {
     /// Places of the changes that it has taken.
@@ -18,13 +33,13 @@ pub(super) struct Said {
     pub(super) failed: Vec<(usize, Refused)>,
     /// Whether it has taken anything.
     pub(super) loaded: bool,
-    /// Whether it ran all of it already.
-    pub(super) is_there: bool,
-    /// Why it will not have what is not ours.
-    pub(super) base: Option<Quoted>,
+    /// Why it will not have the text as a whole.
+    pub(super) whole: Option<Failure>,
     /// Why the series ended before all was tried, if nothing was at fault.
     pub(super) ended: Option<Refused>,
-    /// What runs after the last write that was taken, as far as it is known.
+    /// The text that it took last, or that runs.
+    pub(super) text: Option<Hash>,
+    /// What runs then, as far as it is known.
     pub(super) hash: Option<Hash>,
     /// What it has now, or would have.
     pub(super) document: Document,
@@ -33,100 +48,122 @@ pub(super) struct Said {
 /// Why a change was not taken.
 #[derive(Clone)]
 pub(super) enum Refused {
+    /// Because of itself.
+    Itself(Failure),
+    /// The write of all failed.
     Failure(Failure),
-    /// What is not ours is at fault.
+    /// What is not ours is at fault, or the size of it all.
     Elsewhere(Failure),
     /// There was no answer in time, and it may be applied yet.
     Applying,
 }
 
-/// Writes as many of the changes as Kong takes, in as few writes as it names those that it does not.
-/// Nothing is written once Kong runs what neither was there before, `hash`, nor came from here.
-pub(super) async fn write<W: Wire>(
-    kong: &Kong<W>,
-    base: Document,
-    changes: &[(usize, &Desired)],
-    own_tag: &str,
-    hash: Hash,
-) -> Said {
-    let mut said = Said::nothing(base);
-    let mut expected = hash;
-    // What was not tried yet, the next at the end.
-    let mut groups = vec![changes.to_vec()];
-    let mut is_base_tried = false;
-    while let Some(mut group) = groups.pop() {
-        match kong.configuration_hash().await {
-            Ok(now) if now == expected => {}
-            Ok(_) => {
-                let message = Quoted::new("another writer loaded a configuration meanwhile");
-                return said.all(group, groups, Refused::Failure(Failure::Conflict { message }));
-            }
-            Err(failure) => return said.all(group, groups, Refused::Failure(failure)),
-        }
-        let document = with(&said.document, &group, own_tag);
-        let problem = match kong.load(&document).await {
-            Ok(()) => {
-                said.loaded = true;
-                said.document = document;
-                said.taken.extend(group.iter().map(|(place, _)| *place));
-                said.hash = kong.configuration_hash().await.ok();
-                expected = said.hash.unwrap_or(expected);
-                continue;
-            }
-            Err(problem) => problem,
-        };
-        match problem {
-            NotLoaded::Objects(bad) => {
-                let before = group.len();
-                let mut dropped = BTreeSet::new();
-                group.retain(|(place, desired)| match fault_of(desired, &bad) {
-                    Some(failure) => {
-                        said.failed.push((*place, Refused::Failure(failure)));
-                        dropped.extend(desired.ids());
-                        false
-                    }
-                    None => true,
-                });
-                let found = before - group.len() + said.leave_out(&bad, own_tag, &dropped);
-                if found == 0 {
-                    said.base = bad.first().map(Bad::shown);
-                    return said.without(group, groups);
-                }
-                if !group.is_empty() || before == changes.len() {
-                    groups.push(group);
-                }
-            }
-            NotLoaded::Unnamed(message) if group.is_empty() => {
-                said.base = Some(message);
-                return said.without(group, groups);
-            }
-            NotLoaded::Unnamed(_) if !is_base_tried && !said.loaded => {
-                is_base_tried = true;
-                groups.extend([group, Vec::new()]);
-            }
-            NotLoaded::Unnamed(message) if group.len() == 1 => {
-                let (place, desired) = group[0];
-                said.failed.push((place, Refused::Failure(refused(desired, message))));
-            }
-            NotLoaded::Unnamed(_) => {
-                let rest = group.split_off(group.len() / 2);
-                groups.extend([rest, group]);
-            }
-            NotLoaded::Failure(failure) => {
-                return said.all(group, groups, Refused::Failure(failure));
-            }
-            NotLoaded::Unknown => return said.all(group, groups, Refused::Applying),
-        }
+impl Series<'_> {
+    /// The whole of it: the same text each time, so that it can be known again.
+    pub(super) fn text(&self, base: &Document) -> Hash {
+        Hash::of(&with(base, self.changes, self.own_tag))
     }
-    said
+
+    /// Writes as many of the changes as Kong takes, in as few writes as it names those that it does
+    /// not.
+    pub(super) async fn write<W: Wire>(&self, kong: &Kong<W>, base: Document) -> Said {
+        let mut said = Said::nothing(base);
+        let mut expected = self.running;
+        // What was not tried yet, the next at the end.
+        let mut groups = vec![self.changes.to_vec()];
+        let mut is_base_tried = false;
+        while let Some(mut group) = groups.pop() {
+            match kong.configuration_hash().await {
+                Ok(now) if now == expected => {}
+                Ok(_) => return said.all(group, groups, Refused::Failure(overtaken())),
+                Err(failure) => return said.all(group, groups, Refused::Failure(failure)),
+            }
+            let document = with(&said.document, &group, self.own_tag);
+            let problem = match kong.load(&document).await {
+                Ok(()) => {
+                    let text = Hash::of(&document);
+                    said.loaded = true;
+                    said.document = document;
+                    said.taken.extend(group.iter().map(|(place, _)| *place));
+                    said.text = Some(text);
+                    said.hash = kong.configuration_hash().await.ok();
+                    expected = said.hash.unwrap_or(expected);
+                    if said.hash.is_some_and(|hash| hash != text && self.doubted != Some(text)) {
+                        return said.all(Vec::new(), groups, Refused::Failure(overtaken()));
+                    }
+                    continue;
+                }
+                Err(problem) => problem,
+            };
+            match problem {
+                NotLoaded::Objects(bad) => {
+                    let before = group.len();
+                    let mut dropped = BTreeSet::new();
+                    group.retain(|(place, desired)| match fault_of(desired, &bad) {
+                        Some(failure) => {
+                            said.failed.push((*place, Refused::Itself(failure)));
+                            dropped.extend(desired.ids());
+                            false
+                        }
+                        None => true,
+                    });
+                    let found = before - group.len() + said.leave_out(&bad, self.own_tag, &dropped);
+                    if found == 0 {
+                        let message = bad.first().map_or_else(|| Quoted::new(""), Bad::shown);
+                        return said.without(group, groups, self.of_base(&message));
+                    }
+                    // What runs need not be loaded for nothing.
+                    if !group.is_empty() || (self.is_base_new && before == self.changes.len()) {
+                        groups.push(group);
+                    }
+                }
+                NotLoaded::Unnamed(message) if group.is_empty() => {
+                    return said.without(group, groups, self.of_base(&message));
+                }
+                NotLoaded::Unnamed(_) if !is_base_tried && !said.loaded => {
+                    is_base_tried = true;
+                    groups.extend([group, Vec::new()]);
+                }
+                NotLoaded::Unnamed(message) if group.len() == 1 => {
+                    let (place, desired) = group[0];
+                    said.failed.push((place, Refused::Itself(refused(desired, message))));
+                }
+                NotLoaded::Unnamed(_) => {
+                    let rest = group.split_off(group.len() / 2);
+                    groups.extend([rest, group]);
+                }
+                NotLoaded::Failure(failure @ Failure::Refused { .. }) => {
+                    return said.without(group, groups, failure);
+                }
+                NotLoaded::Failure(failure) => {
+                    return said.all(group, groups, Refused::Failure(failure));
+                }
+                NotLoaded::Unknown => return said.all(group, groups, Refused::Applying),
+            }
+        }
+        said
+    }
+
+    /// What is not ours is at fault.
+    fn of_base(&self, message: &Quoted) -> Failure {
+        let message = if self.is_base_new {
+            message.clone()
+        } else {
+            Quoted::new(&format!("not because of this binding: {message}"))
+        };
+        Failure::Refused { status: 400, message }
+    }
 }
 
-/// The same text each time, so that it can be known again.
 fn with(base: &Document, changes: &[(usize, &Desired)], own_tag: &str) -> Document {
     let mut document = base.clone();
     changes.iter().for_each(|(_, desired)| enter(&mut document, desired));
     document.sort_ours(own_tag);
     document
+}
+
+fn overtaken() -> Failure {
+    Failure::Conflict { message: Quoted::new("it loaded a configuration meanwhile") }
 }
 
 fn refused(desired: &Desired, message: Quoted) -> Failure {
@@ -160,23 +197,26 @@ impl Said {
             taken: BTreeSet::new(),
             failed: Vec::new(),
             loaded: false,
-            is_there: false,
-            base: None,
+            whole: None,
             ended: None,
+            text: None,
             hash: None,
             document,
         }
     }
 
-    /// What runs, `hash`, may be all of it.
-    pub(super) fn of_what_runs(
-        base: Document,
+    /// What runs, `hash`, is this text.
+    pub(super) fn there(document: Document, text: Hash, hash: Hash) -> Self {
+        Self { text: Some(text), hash: Some(hash), ..Self::nothing(document) }
+    }
+
+    /// Kong would not have this text before.
+    pub(super) fn refused_before(
+        document: Document,
         changes: &[(usize, &Desired)],
-        own_tag: &str,
-        hash: Hash,
+        failure: Failure,
     ) -> Self {
-        let is_there = Hash::of(&with(&base, changes, own_tag)) == hash;
-        Self { is_there, hash: Some(hash), ..Self::nothing(base) }
+        Self::nothing(document).without(changes.to_vec(), Vec::new(), failure)
     }
 
     /// Takes out what we brought before and Kong will not have any more, such as a CA certificate
@@ -204,11 +244,14 @@ impl Said {
         self
     }
 
-    /// The rest cannot be taken, because of what is not ours.
-    fn without(self, group: Vec<(usize, &Desired)>, groups: Vec<Vec<(usize, &Desired)>>) -> Self {
-        let message = self.base.clone().unwrap_or_else(|| Quoted::new(""));
-        let message = Quoted::new(&format!("not because of this binding: {message}"));
-        let why = Refused::Elsewhere(Failure::Refused { status: 400, message });
-        self.all(group, groups, why)
+    /// The rest cannot be taken, because of the whole.
+    fn without(
+        mut self,
+        group: Vec<(usize, &Desired)>,
+        groups: Vec<Vec<(usize, &Desired)>>,
+        why: Failure,
+    ) -> Self {
+        self.whole = Some(why.clone());
+        self.all(group, groups, Refused::Elsewhere(why))
     }
 }

@@ -1,0 +1,128 @@
+//! What is remembered of a Kong without a database: the text that runs, as far as it is ours, and
+//! those that it would not have.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Base;
+use super::series::{Refused, Said};
+use crate::bundle::Fingerprint;
+use crate::kong::{Failure, Hash};
+
+/// So long is a configuration waited for that Kong may still be applying.
+const LONGEST_APPLYING: Duration = Duration::from_secs(120);
+/// So many texts that Kong refused are known again: with a file, that with it and that without.
+const REFUSED_TEXTS: usize = 4;
+
+#[derive(Debug, Default)]
+pub(in crate::reconcile) struct Declared {
+    /// What ran when it was last looked at, or should run since.
+    hash: Option<Hash>,
+    /// Since when Kong has not answered a write, and runs what it ran before.
+    sent: Option<Instant>,
+    /// What Kong took last.
+    loaded: Option<Loaded>,
+    /// The text that Kong took, and told another hash than its own.
+    doubted: Option<Hash>,
+    /// Texts that Kong would not have as a whole while it ran this, and why.
+    refused: VecDeque<(Hash, Failure)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Loaded {
+    /// Of `DECLARATIVE__FILE`, if it was made of that.
+    file: Option<Fingerprint>,
+    /// The hash of the text itself.
+    text: Hash,
+    /// What Kong said that it ran then.
+    ran: Hash,
+}
+
+impl Declared {
+    /// Whether Kong runs another configuration than it should; `None` if it was never looked at.
+    pub(super) fn has_moved_to(&self, hash: Hash) -> Option<bool> {
+        self.hash.map(|known| known != hash)
+    }
+
+    /// Whether a write is waited for that was not answered.
+    pub(super) const fn waits(&self) -> bool {
+        self.sent.is_some()
+    }
+
+    /// Whether Kong may still go on with what it was sent, if it runs this.
+    pub(super) fn is_applying(&self, running: Hash) -> bool {
+        let is_recent = self.sent.is_some_and(|since| since.elapsed() <= LONGEST_APPLYING);
+        is_recent && self.hash == Some(running)
+    }
+
+    /// What runs now. Another configuration than before ends the wait for it, and one that may be
+    /// taken where it was not.
+    pub(super) fn note(&mut self, running: Hash) {
+        if self.hash != Some(running) {
+            self.refused.clear();
+        }
+        if !self.is_applying(running) {
+            self.sent = None;
+        }
+        self.hash = Some(running);
+    }
+
+    /// Whether what runs is this text: by its hash, or because Kong took it and runs the same since.
+    pub(super) fn has_taken(&self, text: Hash, running: Hash) -> bool {
+        let is_loaded = |loaded: &Loaded| loaded.text == text && loaded.ran == running;
+        text == running || self.loaded.as_ref().is_some_and(is_loaded)
+    }
+
+    /// Whether the text that runs was made of this file.
+    pub(super) fn runs(&self, base: &Base) -> bool {
+        self.loaded.is_some_and(|loaded| {
+            loaded.file == Some(base.fingerprint) && self.hash == Some(loaded.ran)
+        })
+    }
+
+    /// Whether something else runs than what was made of this file.
+    pub(super) fn is_overridden(&self, base: &Base, running: Hash) -> bool {
+        let loaded = self.loaded.filter(|loaded| loaded.file == Some(base.fingerprint));
+        loaded.is_some_and(|loaded| loaded.ran != running)
+    }
+
+    /// Why Kong would not have this text.
+    pub(super) fn why_refused(&self, text: Hash) -> Option<&Failure> {
+        let refused = self.refused.iter().find(|(refused, _)| *refused == text);
+        refused.map(|(_, failure)| failure)
+    }
+
+    pub(super) fn note_refused(&mut self, text: Hash, failure: Failure) {
+        self.refused.push_back((text, failure));
+        if self.refused.len() > REFUSED_TEXTS {
+            self.refused.pop_front();
+        }
+    }
+
+    /// The text that need not be doubted once more: Kong tells another hash each time.
+    pub(super) const fn doubted(&self) -> Option<Hash> {
+        self.doubted
+    }
+
+    /// What came of a series of writes into what ran `before`.
+    ///
+    /// Where Kong tells another hash than that of the text, someone else was there since, or this
+    /// Kong has hashes of its own: all is looked at once more, once for each text.
+    pub(super) fn take(&mut self, said: &Said, base: Option<&Base>, before: Hash) {
+        if matches!(said.ended, Some(Refused::Applying)) {
+            self.sent = Some(Instant::now());
+        }
+        let (Some(text), Some(ran)) = (said.text, said.hash) else { return };
+        if said.loaded && ran != text && self.doubted != Some(text) {
+            self.doubted = Some(text);
+            self.hash = Some(text);
+            return;
+        }
+        let kept = self.loaded.filter(|loaded| loaded.ran == before).and_then(|loaded| loaded.file);
+        let file = base.map(|base| base.fingerprint).or(kept);
+        self.loaded = Some(Loaded { file, text, ran });
+        self.hash = Some(ran);
+    }
+}
