@@ -61,9 +61,23 @@ impl Claims {
         }
     }
 
-    /// The objects that are fed.
-    pub fn objects(&self) -> impl Iterator<Item = Uuid> {
-        self.objects.keys().copied()
+    /// Whether the object `id` is fed.
+    #[must_use]
+    pub fn is_fed(&self, id: Uuid) -> bool {
+        self.objects.contains_key(&id)
+    }
+
+    /// The object that `binding` feeds.
+    #[must_use]
+    pub fn fed_by(&self, binding: &BindingName) -> Option<Uuid> {
+        self.fed.get(binding).copied()
+    }
+
+    /// Whether `binding` may ask for one of these names; true if it is not known what it asks for.
+    #[must_use]
+    pub fn may_want(&self, binding: &BindingName, names: &BTreeSet<String>) -> bool {
+        let claimed = self.claimed.get(binding);
+        claimed.is_none_or(|claimed| claimed.iter().any(|name| names.contains(name.as_ref())))
     }
 
     /// `binding` asks for nothing any more.
@@ -118,6 +132,18 @@ mod tests {
         claims.claim_names(&c, &names(&[]), true);
         claims.claim_names(&a, &names(&["y.test"]), false);
         assert_eq!(claims.before(&b, &sni), None);
+    }
+
+    #[test]
+    fn who_was_never_read_may_want_any_name() {
+        let a: BindingName = "a".parse().unwrap();
+        let wants = |claims: &Claims, name: &str| claims.may_want(&a, &[name.to_owned()].into());
+        let mut claims = Claims::default();
+        assert!(wants(&claims, "x.test"));
+        claims.claim_names(&a, &names(&["x.test"]), true);
+        assert!(wants(&claims, "x.test") && !wants(&claims, "y.test"));
+        claims.claim_names(&a, &names(&[]), false);
+        assert!(!wants(&claims, "x.test"));
     }
 
     #[test]

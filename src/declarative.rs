@@ -11,6 +11,7 @@ mod unreadable;
 mod value;
 mod yaml;
 
+pub use self::carry::Outlived;
 pub use self::document::Document;
 pub use self::entities::{Entity, RawAuthority, RawLicense};
 pub use self::merge::{AltPair, Entry, OwnFields};

@@ -10,7 +10,19 @@ use super::document::LISTS;
 use super::entities::{Entity, SNIS, owner, tags};
 use super::merge::{AltPair, Entry, OwnFields};
 use super::value::{Map, Value};
+use crate::clock::Timestamp;
 use crate::held::HeldCertificate;
+
+/// A certificate whose pair may be the last good one of a binding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outlived {
+    /// Its id.
+    pub id: Uuid,
+    /// The names that it has where it runs.
+    pub names: BTreeSet<String>,
+    /// It began earlier where it does not run.
+    pub is_older: bool,
+}
 
 impl Document {
     /// Adds what a configuration that runs has of ours and this one, which comes from a file, lacks:
@@ -95,18 +107,33 @@ impl Document {
         }
     }
 
-    /// Certificates that are here, and in `running` with a pair that can be served and began later.
+    /// Certificates that are here, and in `running` with a pair that can be served now and did not
+    /// begin earlier.
     #[must_use]
-    pub fn older_than_in(&self, running: &Self) -> Vec<Uuid> {
+    pub fn outlived_in(&self, running: &Self, now: Timestamp) -> Vec<Outlived> {
         let began = |held: &HeldCertificate| {
-            held.facts.as_ref().ok().map(|facts| facts.validity.not_before)
+            let facts = held.facts.as_ref().ok().filter(|facts| !facts.expired_at(now))?;
+            Some(facts.validity.not_before)
         };
-        let here: BTreeMap<Uuid, _> =
-            self.certificates().iter().map(|held| (held.id, began(held))).collect();
-        let there = running.certificates();
-        let is_older =
-            |held: &&HeldCertificate| here.get(&held.id).is_some_and(|here| *here < began(held));
-        there.iter().filter(is_older).map(|held| held.id).collect()
+        let here = self.certificates();
+        let here: BTreeMap<Uuid, _> = here.iter().map(|held| (held.id, began(held))).collect();
+        let outlived = running.certificates().into_iter().filter_map(|held| {
+            let (here, there) = (*here.get(&held.id)?, began(&held));
+            let is_it = there.is_some() && here <= there;
+            is_it.then_some(Outlived { id: held.id, names: held.snis, is_older: here < there })
+        });
+        outlived.collect()
+    }
+
+    /// Names that the certificate `id` has in `running`, and that are `wanted`, are its names here,
+    /// too, whoever has them.
+    pub fn carry_names(&mut self, running: &Self, id: Uuid, wanted: impl Fn(&str) -> bool) {
+        let there = running.certificates().into_iter().find(|held| held.id == id);
+        let names = there.into_iter().flat_map(|held| held.snis);
+        let names: BTreeSet<String> = names.filter(|name| wanted(name)).collect();
+        if !names.is_empty() {
+            self.take_names(id, &names);
+        }
     }
 
     /// The certificate `id` gets the pairs that it has in `running`, if it is in both.

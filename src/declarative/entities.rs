@@ -1,6 +1,6 @@
 //! What a configuration holds of the kinds that are written to, and who else names it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 
 use uuid::Uuid;
@@ -81,8 +81,8 @@ impl fmt::Debug for RawLicense {
     }
 }
 
-/// Objects without an id are known by one that is made of their kind and place: it holds until an
-/// object before them is removed, or [`Document::put`] writes it down.
+/// Objects without an id are known by one that is made of what they hold, and of how many before them
+/// hold the same: it holds until one of these is removed, or [`Document::put`] writes it down.
 impl Document {
     /// All certificates, with the SNIs that stand in them or beside them.
     #[must_use]
@@ -146,11 +146,9 @@ impl Document {
 
     /// The objects of a kind, by the ids that they are known by.
     pub(super) fn objects(&self, entity: Entity) -> impl Iterator<Item = (Uuid, &Map)> {
-        let objects = self.root.elements(entity.list()).iter().enumerate();
-        objects.filter_map(move |(at, object)| {
-            let object = object.as_map()?;
-            Some((id_of(entity, at, object), object))
-        })
+        let objects = self.root.elements(entity.list());
+        let known = ids(entity, objects).into_iter().zip(objects);
+        known.filter_map(|(id, object)| Some((id, object.as_map()?)))
     }
 }
 
@@ -167,14 +165,34 @@ fn held(id: Uuid, object: &Map, snis: BTreeSet<String>) -> HeldCertificate {
     })
 }
 
-pub(super) fn id_of(entity: Entity, at: usize, object: &Map) -> Uuid {
-    let id = object.text("id").and_then(|id| id.parse().ok());
-    id.unwrap_or_else(|| {
-        // By what it holds: its place may be another's tomorrow.
-        let held = object.text("cert").or_else(|| object.text("payload"));
-        let known = held.map_or_else(|| at.to_string(), str::to_owned);
-        Uuid::new_v5(&PLACES, format!("{}/{known}", entity.list()).as_bytes())
-    })
+/// The ids that the objects of a list are known by.
+pub(super) fn ids(entity: Entity, objects: &[Value]) -> Vec<Uuid> {
+    let given = objects.iter().map(|object| object.as_map()?.text("id")?.parse().ok());
+    let given: Vec<Option<Uuid>> = given.collect();
+    let mut used: HashSet<Uuid> = given.iter().copied().flatten().collect();
+    let made = |(at, given): (usize, Option<Uuid>)| {
+        given.unwrap_or_else(|| {
+            // By what it holds: its place may be another's tomorrow.
+            let held = objects[at].as_map();
+            let held =
+                held.and_then(|object| object.text("cert").or_else(|| object.text("payload")));
+            let known = held.map_or_else(|| at.to_string(), str::to_owned);
+            let mut id = made_of(entity, &known);
+            // The same may stand there several times.
+            for count in 1.. {
+                if used.insert(id) {
+                    break;
+                }
+                id = made_of(entity, &format!("{known}/{count}"));
+            }
+            id
+        })
+    };
+    given.into_iter().enumerate().map(made).collect()
+}
+
+fn made_of(entity: Entity, known: &str) -> Uuid {
+    Uuid::new_v5(&PLACES, format!("{}/{known}", entity.list()).as_bytes())
 }
 
 /// The certificate of an SNI: a bare id, or a mapping that holds it.

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use uuid::Uuid;
 
 use super::Document;
-use super::entities::{Entity, SNIS, id_of, name_of, owner, tags};
+use super::entities::{Entity, SNIS, ids, name_of, owner, tags};
 use super::value::{Map, Value};
 
 /// An object as it should be.
@@ -104,12 +104,8 @@ impl Document {
 
     /// Takes an object out, a certificate with its SNIs.
     pub fn remove(&mut self, entity: Entity, id: Uuid) {
-        let mut at = 0;
-        self.retain(entity.list(), |object| {
-            let is_it = object.as_map().is_some_and(|object| id_of(entity, at, object) == id);
-            at += 1;
-            !is_it
-        });
+        let mut known = ids(entity, self.root.elements(entity.list())).into_iter();
+        self.retain(entity.list(), |_| known.next() != Some(id));
         if entity == Entity::Certificate {
             self.retain(SNIS, |sni| sni.as_map().and_then(owner) != Some(id));
         }
@@ -122,6 +118,13 @@ impl Document {
         let owners: HashMap<String, Uuid> =
             beside.filter_map(|sni| Some((sni.text("name")?.to_owned(), owner(sni)?))).collect();
         self.retain_inside(|id, sni| name_of(sni).is_none_or(|name| owners.get(name) != Some(&id)));
+    }
+
+    /// Moves names to a certificate that is there.
+    pub(super) fn take_names(&mut self, id: Uuid, names: &BTreeSet<String>) {
+        if self.objects(Entity::Certificate).any(|(found, _)| found == id) {
+            self.set_names(id, None, names);
+        }
     }
 
     /// Gives a certificate its names: all that are wanted (`None`: those that it has) and taken.
@@ -206,9 +209,9 @@ impl Document {
     /// Of the names inside certificates; a list that ends up empty goes.
     fn retain_inside(&mut self, mut keep: impl FnMut(Uuid, &Value) -> bool) {
         let Some(Value::List(list)) = self.root.get_mut(Entity::Certificate.list()) else { return };
-        for (at, object) in list.iter_mut().enumerate() {
+        let known = ids(Entity::Certificate, list);
+        for (id, object) in known.into_iter().zip(list) {
             let Some(object) = object.as_map_mut() else { continue };
-            let id = id_of(Entity::Certificate, at, object);
             let Some(Value::List(inside)) = object.get_mut(SNIS) else { continue };
             let before = inside.len();
             inside.retain(|sni| keep(id, sni));

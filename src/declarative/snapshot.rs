@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use uuid::Uuid;
 
 use super::Document;
-use super::entities::{Entity, id_of};
+use super::entities::{Entity, ids};
 use super::value::{Map, Value};
 use crate::bundle::{held_authority, held_license};
 use crate::held::{HeldAuthority, HeldLicense, Snapshot};
@@ -50,10 +50,11 @@ impl Document {
     /// Id and name of the object at this place of a list.
     #[must_use]
     pub fn known_at(&self, list: &str, at: usize) -> Option<Known> {
-        let object = self.root.elements(list).get(at).and_then(Value::as_map)?;
+        let objects = self.root.elements(list);
+        let object = objects.get(at).and_then(Value::as_map)?;
         let entity = Entity::ALL.into_iter().find(|entity| entity.list() == list);
         let id = match entity {
-            Some(entity) => Some(id_of(entity, at, object)),
+            Some(entity) => ids(entity, objects).get(at).copied(),
             None => object.text("id").and_then(|id| id.parse().ok()),
         };
         Some((id, object.text("name").map(str::to_owned)))

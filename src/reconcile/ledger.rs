@@ -46,6 +46,8 @@ pub(super) struct Ledger {
     pub(super) claims: Claims,
     /// Objects that are fed by their ids alone: CA certificates in place, licences.
     pub(super) places: BTreeMap<BindingName, (Entity, Uuid)>,
+    /// Bindings that take their names from others.
+    takers: BTreeSet<BindingName>,
     pub(super) memory: BTreeMap<BindingName, Memory>,
 }
 
@@ -71,6 +73,7 @@ impl Ledger {
             force: settings.declarative.force,
             claims: Claims::default(),
             places: BTreeMap::new(),
+            takers: BTreeSet::new(),
             memory: BTreeMap::new(),
         }
     }
@@ -82,6 +85,7 @@ impl Ledger {
         }
         let mut memory = Memory::new(now);
         memory.status.kind = binding.kind();
+        memory.is_placed = has_place(&binding.material);
         memory.source = Some(binding.source().clone()).filter(|_| binding.kind() == Kind::Reload);
         self.memory.insert(binding.name.clone(), memory);
         match &binding.material {
@@ -90,6 +94,9 @@ impl Ledger {
                 self.claims.claim_object(&binding.name, id);
                 if let Some(snis) = &files.settings.snis {
                     self.claims.claim_names(&binding.name, snis, true);
+                }
+                if files.settings.take_snis {
+                    self.takers.insert(binding.name.clone());
                 }
             }
             // Kong holds each CA once, and licences without names: no two of them can fight.
@@ -110,10 +117,18 @@ impl Ledger {
         all.all(|(name, memory)| memory.status.kind == Kind::Reload || looked.contains(name))
     }
 
-    /// Whether it is known of each certificate which object it feeds.
-    pub(super) fn are_all_placed(&self) -> bool {
-        let mut all = self.memory.values();
-        all.all(|memory| memory.status.kind != Kind::Certificate || memory.is_placed)
+    /// Whether a certificate with these names may be fed by a binding of which it is not known yet.
+    pub(super) fn may_be_fed(&self, names: &BTreeSet<String>) -> bool {
+        self.memory.iter().any(|(name, memory)| {
+            memory.status.kind == Kind::Certificate
+                && !memory.is_placed
+                && self.claims.may_want(name, names)
+        })
+    }
+
+    /// The objects of bindings that take names from others.
+    pub(super) fn takers(&self) -> impl Iterator<Item = Uuid> {
+        self.takers.iter().filter_map(|name| self.claims.fed_by(name))
     }
 
     pub(super) fn memory(&mut self, name: &BindingName, now: Timestamp) -> &mut Memory {
@@ -205,14 +220,19 @@ impl Ledger {
 
     /// What is planned to be fed by one binding is not adopted by the next.
     pub(super) fn claim_object(&mut self, planned: &Planned) {
-        if let Plan::Decided(decided) = &planned.plan
-            && let Desired::Certificate(desired, _) = &decided.desired
-        {
-            let name = &planned.candidate.binding.name;
-            self.claims.claim_object(name, desired.id);
-            if let Some(memory) = self.memory.get_mut(name) {
-                memory.is_placed = true;
+        let name = &planned.candidate.binding.name;
+        match &planned.plan {
+            Plan::Unread(_) => return,
+            // It feeds none.
+            Plan::Refused(_) => {}
+            Plan::RefusedBefore(_, decided) | Plan::Decided(decided) => {
+                if let Desired::Certificate(desired, _) = &decided.desired {
+                    self.claims.claim_object(name, desired.id);
+                }
             }
+        }
+        if let Some(memory) = self.memory.get_mut(name) {
+            memory.is_placed = true;
         }
     }
 
@@ -232,9 +252,15 @@ impl Ledger {
     pub(super) fn forget(&mut self, binding: &BindingName) {
         self.memory.remove(binding);
         self.places.remove(binding);
+        self.takers.remove(binding);
         self.reloads.forget(binding);
         self.claims.release(binding);
     }
+}
+
+/// Whether the object is known by its id, whatever is in the files.
+const fn has_place(material: &Material) -> bool {
+    matches!(material, Material::Certificate(files) if files.settings.id.is_some())
 }
 
 pub(super) fn pair(facts: &Facts, held: Option<&Result<Facts, bundle::Reason>>) -> Pair {

@@ -66,7 +66,7 @@ pub(super) struct Memory {
     last_write: Option<Instant>,
     /// A revert was counted, and is not repaired yet.
     pub(super) repairing: bool,
-    /// Which object it feeds was decided once.
+    /// Which object it feeds, if any, was decided once, or is configured.
     pub(super) is_placed: bool,
     /// What Kong refused: not sent again until file or held changes.
     pub(super) refused: Option<(Fingerprint, Option<Held>, Failure)>,

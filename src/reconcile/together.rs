@@ -20,7 +20,7 @@ use super::{Again, Conclusion, Passed, Reconciler};
 use crate::bundle::Fingerprint;
 use crate::clock::Timestamp;
 use crate::decide::until_restored;
-use crate::declarative::Document;
+use crate::declarative::{Document, Outlived};
 use crate::desired::Desired;
 use crate::held::Snapshot;
 use crate::kong::{Failure, Hash, Running, Wire};
@@ -243,7 +243,7 @@ impl<W: Wire> Reconciler<W> {
         now: Timestamp,
     ) -> (Vec<Planned>, Document) {
         let document = match base {
-            Some(base) => self.ledger.completed(&base.document, &running.document),
+            Some(base) => self.ledger.completed(&base.document, &running.document, now),
             None => running.document.clone(),
         };
         let look = Look::from(Arc::new(running.document.snapshot(&self.ledger.doubted())));
@@ -399,17 +399,22 @@ impl Ledger {
         rest
     }
 
-    /// What is in the file, with what of ours runs and the file does not have.
-    fn completed(&self, file: &Document, running: &Document) -> Document {
+    /// What is in the file, with what of ours runs and the file does not have: that of bindings whose
+    /// files cannot be read now has no other place.
+    fn completed(&self, file: &Document, running: &Document, now: Timestamp) -> Document {
         let mut document = file.clone();
         document.carry_over(running, self.own.tag());
-        for id in self.claims.objects() {
-            document.carry_pair(running, id);
+        for Outlived { id, names, is_older } in document.outlived_in(running, now) {
+            // Which of them is fed by a binding whose files were never read is not known.
+            if self.claims.is_fed(id) || (is_older && self.may_be_fed(&names)) {
+                document.carry_pair(running, id);
+            }
         }
-        if !self.are_all_placed() {
-            // Which of them is fed by a binding whose files cannot be read is not known.
-            let newer = document.older_than_in(running);
-            newer.into_iter().for_each(|id| document.carry_pair(running, id));
+        for id in self.takers() {
+            let is_wanted = |name: &str| {
+                name.parse().is_ok_and(|name| self.claims.is_wanted_by_feeder(id, &name))
+            };
+            document.carry_names(running, id, is_wanted);
         }
         for (entity, id) in self.places.values() {
             document.carry_object(running, *entity, *id);
