@@ -148,7 +148,18 @@ pub enum Content {
     /// nginx should have read it. Its key is not kept.
     Read(ReloadFile, Facts),
     /// Kong should have loaded it, with what the other bindings wish.
-    Configuration(Arc<Document>, Fingerprint),
+    Configuration(Configuration),
+}
+
+/// What is in `DECLARATIVE__FILE`.
+#[derive(Clone, Debug)]
+pub struct Configuration {
+    /// As it is read.
+    pub document: Arc<Document>,
+    /// Of its text.
+    pub fingerprint: Fingerprint,
+    /// Bytes of its text.
+    pub length: usize,
 }
 
 impl Content {
@@ -158,7 +169,7 @@ impl Content {
         match self {
             Self::Wish(wish) => Some(wish.facts()),
             Self::Read(_, facts) => Some(facts),
-            Self::Configuration(..) => None,
+            Self::Configuration(_) => None,
         }
     }
 
@@ -334,7 +345,11 @@ impl Binding {
                         path: Quoted::new(&file.path.to_string_lossy()),
                         problem,
                     })?;
-                Content::Configuration(Arc::new(document), Fingerprint::of_text(file.bytes))
+                Content::Configuration(Configuration {
+                    document: Arc::new(document),
+                    fingerprint: Fingerprint::of_text(file.bytes),
+                    length: file.bytes.len(),
+                })
             }
         })
     }

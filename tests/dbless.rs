@@ -433,3 +433,18 @@ async fn ca_certificates_and_licences_go_into_the_configuration() {
     sleep(Duration::from_secs(3600)).await;
     assert_eq!(posts(&kong), count);
 }
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn line_separators_in_what_is_not_ours_stay_what_they_are() {
+    let config = |message: &str| {
+        let plugin = json!({ "name": "request-termination", "config": { "message": message } });
+        let service = json!({ "name": "echo", "host": "10.0.0.1", "plugins": [plugin] });
+        json!({ "_format_version": "3.0", "services": [service] }).to_string()
+    };
+    let message = "a\u{2028}b\u{2029}c\u{85}d";
+    let kong = kong(&config(message));
+    let pair = leaf(&pki(), &["a.test"], 20);
+    let pod = Pod::with(&pair, &kong);
+    pod.until_in_sync_with(&pair).await;
+    assert_eq!(rows(&kong, "/plugins")[0]["config"]["message"], message);
+}

@@ -403,3 +403,28 @@ async fn what_someone_else_loads_is_replaced_by_the_file_and_that_is_told() {
     assert_eq!(told(), 1);
     assert_eq!((served(&it.kong, "a.test"), posts(&it.kong)), (pair.leaf_der().to_vec(), 3));
 }
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_plain_file_that_is_being_written_takes_nothing_away() {
+    let long = format!("{OTHERS}# {}\n", "-".repeat(80));
+    let cut = &OTHERS[..OTHERS.find("  plugins:").unwrap()];
+    let hollow = format!("_format_version: '3.0'\n# {}\n", "-".repeat(1000));
+    let it = WithFile::new(&long, &[("web", &leaf(&pki(), &["a.test"], 20))]).await;
+    for begun in [cut, &hollow] {
+        it.edit(begun);
+        sleep(Duration::from_millis(400)).await;
+        it.edit(&long);
+        for _ in 0..100 {
+            sleep(Duration::from_millis(50)).await;
+            assert_eq!(rows(&it.kong, "/plugins").len(), 1);
+        }
+        assert_eq!(state(&it.pod, FILE), (State::InSync, ""));
+    }
+    // One that stays so is meant so.
+    it.edit(cut);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!((rows(&it.kong, "/plugins").len(), rows(&it.kong, "/services").len()), (0, 1));
+    it.edit(&hollow);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(rows(&it.kong, "/services").len(), 0);
+}

@@ -27,10 +27,23 @@ impl Document {
     /// what stands there.
     pub fn parse(text: &[u8]) -> Result<Self, Unreadable> {
         let text = std::str::from_utf8(text).map_err(|_| Unreadable::NotText)?;
-        let value = match json::read(text)? {
+        Self::of(match json::read(text)? {
             Some(value) => value,
             None => yaml::read(text)?,
-        };
+        })
+    }
+
+    /// Reads what Kong exported, which is YAML as libyaml writes it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::parse`].
+    pub fn parse_exported(text: &[u8]) -> Result<Self, Unreadable> {
+        let text = std::str::from_utf8(text).map_err(|_| Unreadable::NotText)?;
+        Self::of(yaml::read_exported(text)?)
+    }
+
+    fn of(value: Value) -> Result<Self, Unreadable> {
         let Value::Map(root) = value else { return Err(Unreadable::NoMapping) };
         match root.get("_format_version") {
             Some(Value::Text(_)) => {}
@@ -45,6 +58,12 @@ impl Document {
         let mut document = Self { root };
         document.drop_echoed_names();
         Ok(document)
+    }
+
+    /// Whether there is anything in it besides its head.
+    #[must_use]
+    pub fn has_objects(&self) -> bool {
+        self.root.iter().any(|(_, value)| !value.elements().is_empty())
     }
 
     /// As JSON text: the same for the same configuration, byte by byte.
@@ -209,6 +228,32 @@ mod tests {
             assert!(!error.contains("s3cret"), "{error}");
         }
         assert_eq!(error_of(b"a: \xff"), "it is not UTF-8 text");
+    }
+
+    #[test]
+    fn line_separators_in_an_export_are_the_texts_own() {
+        // libyaml breaks no line there, and indents what follows as if it had.
+        for (value, expected) in [
+            ("'a\u{2028}  b'", "\"a\u{2028}b\""),
+            ("|-\n  a\u{2029}  b\n  c", "\"a\u{2029}b\\nc\""),
+            (r#""a\Nb\L  c""#, "\"a\u{85}b\u{2028}  c\""),
+        ] {
+            let text = format!("_format_version: '3.0'\na: {value}\n");
+            let json = Document::parse_exported(text.as_bytes()).unwrap().to_json();
+            let json = String::from_utf8(json.to_vec()).unwrap();
+            assert_eq!(json, format!(r#"{{"_format_version":"3.0","a":{expected}}}"#));
+        }
+    }
+
+    #[test]
+    fn a_configuration_with_a_head_alone_has_no_objects() {
+        for (text, expected) in [
+            ("_format_version: '3.0'\n_transform: true\nservices:\n", false),
+            ("_format_version: '3.0'\nservices: []\n", false),
+            ("_format_version: '3.0'\nservices: [{name: a}]\n", true),
+        ] {
+            assert_eq!(Document::parse(text.as_bytes()).unwrap().has_objects(), expected, "{text}");
+        }
     }
 
     #[test]

@@ -24,6 +24,28 @@ pub(super) fn read(text: &str) -> Result<Value, Unreadable> {
     if let Some(at) = text.find(SEPARATORS) {
         return Err(Unreadable::At { place: Place::of(text, at), flaw: Flaw::Separator });
     }
+    parsed(text)
+}
+
+/// The same of what libyaml wrote. There a separator is one of the text itself, as it is of
+/// characters for the parser here; behind it libyaml indents, which the text does not have (but for
+/// one of several lines that has spaces there itself: these are lost).
+pub(super) fn read_exported(text: &str) -> Result<Value, Unreadable> {
+    if !text.contains(SEPARATORS) {
+        return parsed(text);
+    }
+    let mut rest = text;
+    let mut kept = Text::new(String::with_capacity(text.len()));
+    while let Some(at) = rest.find(SEPARATORS) {
+        let end = at + rest[at..].chars().next().map_or(0, char::len_utf8);
+        kept.push_str(&rest[..end]);
+        rest = rest[end..].trim_start_matches(' ');
+    }
+    kept.push_str(rest);
+    parsed(&kept)
+}
+
+fn parsed(text: &str) -> Result<Value, Unreadable> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // The parser's own buffers are not wiped; what comes out of them is.
     let mut parser = Parser::new_from_str(text);

@@ -132,7 +132,7 @@ impl<W: Wire> Kong<W> {
         let call = Call { limit: LIST_LIMIT, more_time: EXPORT, ..call };
         let answer = self.ask(call).await?;
         let Export { config } = parse(&answer)?;
-        Document::parse(config.as_bytes()).map_err(|problem| {
+        Document::parse_exported(config.as_bytes()).map_err(|problem| {
             Failure::not_kong(format!("its configuration cannot be read: {problem}"))
         })
     }

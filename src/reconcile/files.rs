@@ -9,7 +9,7 @@ use super::reloading::Readable;
 use super::together::Base;
 use super::verdict::Verdict;
 use super::{Again, Conclusion, Woken};
-use crate::binding::{Binding, Content, Wish};
+use crate::binding::{Binding, Configuration, Content, Wish};
 use crate::bundle::Facts;
 use crate::clock::Timestamp;
 use crate::desired;
@@ -79,7 +79,7 @@ impl Ledger {
             Ok(Content::Read(files, facts)) => {
                 Looked::Readable(Box::new(Readable { name: binding.name, files, facts, written }))
             }
-            Ok(Content::Configuration(document, fingerprint)) => {
+            Ok(Content::Configuration(Configuration { document, fingerprint, .. })) => {
                 Looked::Configuration(Base { name: binding.name, document, fingerprint })
             }
             Err(early) => {
@@ -94,7 +94,18 @@ impl Ledger {
         generation: &Generation,
         now: Timestamp,
     ) -> Result<Content, Early> {
-        let content = binding.content(generation, now).and_then(|content| {
+        let read = binding.content(generation, now);
+        let torn = read.as_ref().map_or_else(
+            |invalid| invalid.is_torn().then(|| invalid.to_string()),
+            |content| self.looks_cut(&binding.name, content).map(str::to_owned),
+        );
+        if let Some(message) = torn.filter(|_| !binding.source().is_swapped())
+            && self.memory(&binding.name, now).takes_second_look()
+        {
+            let verdict = Verdict::new(State::Pending, Reason::Changing, message);
+            return Err(Early::LookAgain(verdict));
+        }
+        let content = read.and_then(|content| {
             // An expired certificate is shown, too: its date is what one wants to see.
             self.note_content(binding, &content, now);
             content.check_expired(binding.file(), now)?;
@@ -103,14 +114,9 @@ impl Ledger {
         let content = match content {
             Ok(content) => content,
             Err(invalid) => {
-                let may_be_torn = invalid.is_torn() && !binding.source().is_swapped();
-                let message = invalid.to_string();
-                if may_be_torn && self.memory(&binding.name, now).takes_second_look() {
-                    let verdict = Verdict::new(State::Pending, Reason::Changing, message);
-                    return Err(Early::LookAgain(verdict));
-                }
                 let reason = Reason::from(&invalid);
-                return Err(Early::Concluded(Verdict::new(State::Invalid, reason, message), None));
+                let verdict = Verdict::new(State::Invalid, reason, invalid.to_string());
+                return Err(Early::Concluded(verdict, None));
             }
         };
         let facts = content.facts().filter(|facts| facts.not_yet_valid_at(now));
@@ -121,13 +127,28 @@ impl Ledger {
         Ok(content)
     }
 
+    /// Why a configuration may be the beginning of one that is being written: YAML has no end that
+    /// would be missed.
+    fn looks_cut(&self, name: &BindingName, content: &Content) -> Option<&'static str> {
+        let Content::Configuration(read) = content else { return None };
+        let before = self.memory.get(name).and_then(|memory| memory.length);
+        if before.is_some_and(|before| read.length < before) {
+            return Some("the file is shorter than it was, and may be half written");
+        }
+        let is_lost = self.declared.runs_something() && !read.document.has_objects();
+        is_lost.then_some("the file holds nothing any more, and may be half written")
+    }
+
     fn note_content(&mut self, binding: &Binding, content: &Content, now: Timestamp) {
         if let Some(facts) = content.facts() {
             return self.note_bundle(binding, facts, now);
         }
-        if let Content::Configuration(_, fingerprint) = content
-            && self.memory(&binding.name, now).note_bundle(*fingerprint)
-        {
+        let Content::Configuration(Configuration { fingerprint, length, .. }) = content else {
+            return;
+        };
+        let memory = self.memory(&binding.name, now);
+        memory.length = Some(*length);
+        if memory.note_bundle(*fingerprint) {
             self.metrics.generation(&binding.name);
             info!(binding = %binding.name, %fingerprint, "generation seen");
         }

@@ -49,6 +49,8 @@ pub(super) struct Memory {
     second_looks: u8,
     /// The bundle that was last in the files.
     fingerprint: Option<Fingerprint>,
+    /// How long the text was, of a configuration.
+    pub(super) length: Option<usize>,
     /// When that was first seen, until it is settled.
     unsettled_since: Option<Instant>,
     /// The last bundle on which file and Kong agreed.
@@ -91,6 +93,7 @@ impl Memory {
             source: None,
             second_looks: 0,
             fingerprint: None,
+            length: None,
             unsettled_since: None,
             settled: None,
             sent: None,

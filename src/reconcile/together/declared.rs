@@ -46,6 +46,11 @@ impl Declared {
         self.hash.map(|known| known != hash)
     }
 
+    /// Whether Kong has any object, as far as that is known.
+    pub(in crate::reconcile) fn runs_something(&self) -> bool {
+        self.hash.is_some_and(|hash| !hash.is_empty())
+    }
+
     /// Whether a write is waited for that was not answered.
     pub(super) const fn waits(&self) -> bool {
         self.sent.is_some()

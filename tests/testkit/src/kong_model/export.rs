@@ -9,6 +9,8 @@ use super::{KongModel, yaml};
 
 /// libyaml breaks lines at the next space behind this column.
 const WIDTH: usize = 80;
+/// Ends of lines in YAML 1.1.
+const SEPARATORS: [char; 2] = ['\u{2028}', '\u{2029}'];
 /// Kong writes the fields in the order of Lua's hash tables, which comes from the set of keys;
 /// recorded for these, by the alphabet otherwise.
 const ORDERS: [&[&str]; 3] = [
@@ -141,6 +143,14 @@ fn write_string(text: &mut String, string: &str, indent: usize) {
     if !is_printable(string) {
         // JSON's escapes are YAML's.
         *text += &Value::from(string).to_string();
+    } else if string.contains(SEPARATORS) {
+        // By libyaml's source: quoted, and what follows is indented as if a line ended there.
+        let indented = |separator| format!("{separator}{}", " ".repeat(indent));
+        let quoted = format!("'{}'", string.replace('\'', "''"));
+        let quoted = SEPARATORS
+            .iter()
+            .fold(quoted, |quoted, separator| quoted.replace(*separator, &indented(separator)));
+        *text += &quoted;
     } else if yaml::implicit(string) != *string || !is_plain(string) {
         let quoted = format!("'{}'", string.replace('\'', "''"));
         write_folded(text, &quoted, indent);
