@@ -176,38 +176,7 @@ impl<W: Wire> Reconciler<W> {
             if matches!(file, FromFile::Unread) && planned.iter().any(Planned::writes) {
                 return Err(PutOff::ConcernsAll);
             }
-            let changes: Vec<(usize, &Desired)> = planned
-                .iter()
-                .enumerate()
-                .filter_map(|(place, planned)| Some((place, planned.change(base.is_some())?)))
-                .collect();
-            let own_tag = self.ledger.own.tag().to_owned();
-            let series = Series {
-                changes: &changes,
-                own_tag: &own_tag,
-                running: running.hash,
-                is_base_new: base.is_some(),
-                doubted: self.ledger.declared.doubted(),
-            };
-            let writes = planned.iter().any(Planned::writes);
-            // Without a file nothing need be known of a text that is not written.
-            let text = (base.is_some() || writes).then(|| series.text(&document));
-            let step = self.step(text, base, writes, running.hash, now);
-            let said = match (&step, &self.kong, text) {
-                (Step::Write, Some(kong), _) => series.write(kong, document).await,
-                (Step::IsThere, _, Some(text)) => Said::there(document, text, running.hash),
-                (Step::RefusedBefore(failure), ..) => {
-                    Said::refused_before(document, &changes, failure.clone())
-                }
-                _ => Said::nothing(document),
-            };
-            if let (Step::Write, Some(failure), Some(text)) = (&step, &said.whole, text) {
-                self.ledger.declared.note_refused(text, failure.clone());
-                let refused = planned.iter().filter(|planned| base.is_none() && planned.contends());
-                let refused = refused.map(|planned| &planned.candidate.binding.name);
-                let refused = refused.chain(base.map(|base| &base.name));
-                refused.for_each(|name| self.ledger.metrics.push(name, PushOutcome::Refused));
-            }
+            let (step, said) = self.attempt(&planned, document, base, running.hash, now).await;
             match (base, &said.whole) {
                 // What runs may have changed since.
                 (Some(_), Some(_)) if matches!(step, Step::Write) => {
@@ -220,18 +189,56 @@ impl<W: Wire> Reconciler<W> {
                     base = None;
                 }
                 _ => {
-                    conclusions.extend(self.conclude_together(
-                        planned,
-                        base,
-                        &said,
-                        &step,
-                        running.hash,
-                        now,
-                    ));
+                    conclusions.extend(self.conclude_together(planned, base, &said, &step, now));
                     return Ok(conclusions);
                 }
             }
         }
+    }
+
+    /// Writes what is planned, if it is to be written, and keeps what Kong said to it.
+    async fn attempt(
+        &mut self,
+        planned: &[Planned],
+        document: Document,
+        base: Option<&Base>,
+        running: Hash,
+        now: Timestamp,
+    ) -> (Step, Said) {
+        let changes: Vec<(usize, &Desired)> = planned
+            .iter()
+            .enumerate()
+            .filter_map(|(place, planned)| Some((place, planned.change(base.is_some())?)))
+            .collect();
+        let own_tag = self.ledger.own.tag().to_owned();
+        let series = Series {
+            changes: &changes,
+            own_tag: &own_tag,
+            running,
+            is_base_new: base.is_some(),
+            doubted: self.ledger.declared.doubted(),
+        };
+        let writes = planned.iter().any(Planned::writes);
+        // Without a file nothing need be known of a text that is not written.
+        let text = (base.is_some() || writes).then(|| series.text(&document));
+        let step = self.step(text, base, writes, running, now);
+        let said = match (&step, &self.kong, text) {
+            (Step::Write, Some(kong), _) => series.write(kong, document).await,
+            (Step::IsThere, _, Some(text)) => Said::there(document, text, running),
+            (Step::RefusedBefore(failure), ..) => {
+                Said::refused_before(document, &changes, failure.clone())
+            }
+            _ => Said::nothing(document),
+        };
+        self.ledger.declared.take(&said, base, running);
+        if let (Step::Write, Some(failure), Some(text)) = (&step, &said.whole, text) {
+            self.ledger.declared.note_refused(text, failure.clone());
+            let refused = planned.iter().filter(|planned| base.is_none() && planned.contends());
+            let refused = refused.map(|planned| &planned.candidate.binding.name);
+            let refused = refused.chain(base.map(|base| &base.name));
+            refused.for_each(|name| self.ledger.metrics.push(name, PushOutcome::Refused));
+        }
+        (step, said)
     }
 
     /// What is to be done about each, and what it goes into.
@@ -299,11 +306,9 @@ impl<W: Wire> Reconciler<W> {
         base: Option<&Base>,
         said: &Said,
         step: &Step,
-        before: Hash,
         now: Timestamp,
     ) -> Vec<Conclusion> {
         let mut conclusions = Vec::new();
-        self.ledger.declared.take(said, base, before);
         let held = if said.loaded {
             said.document.snapshot(&BTreeSet::new())
         } else {

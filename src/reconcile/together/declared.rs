@@ -131,3 +131,50 @@ impl Declared {
         self.hash = Some(ran);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+    use crate::declarative::Document;
+
+    fn hash(byte: u8) -> Hash {
+        hex::encode([byte; 16]).parse().unwrap()
+    }
+
+    /// Kong took `text`, and said that it ran `ran` then.
+    fn said(text: Hash, ran: Hash) -> Said {
+        let document = Document::parse(b"_format_version: '3.0'").unwrap();
+        Said { loaded: true, ..Said::there(document, text, ran) }
+    }
+
+    #[test]
+    fn a_text_with_another_hash_is_doubted_once() {
+        let (before, text, other) = (hash(1), hash(2), hash(3));
+        let mut declared = Declared::default();
+        declared.note(before);
+        declared.take(&said(text, other), None, before);
+        assert_eq!(declared.has_moved_to(other), Some(true), "it is looked at again");
+        assert!(!declared.has_taken(text, other) && declared.has_taken(text, text));
+        declared.note(other);
+        // A Kong that has hashes of its own.
+        declared.take(&said(text, other), None, other);
+        assert_eq!(declared.has_moved_to(other), Some(false));
+        assert!(declared.has_taken(text, other) && !declared.has_taken(text, before));
+    }
+
+    #[test]
+    fn a_refused_text_is_known_until_kong_runs_something_else_than_ours() {
+        let failure = Failure::NoLicenses;
+        let mut declared = Declared::default();
+        declared.note(hash(1));
+        declared.note_refused(hash(9), failure.clone());
+        declared.take(&said(hash(2), hash(2)), None, hash(1));
+        declared.note(hash(2));
+        assert_eq!(declared.why_refused(hash(9)), Some(&failure));
+        assert_eq!(declared.why_refused(hash(8)), None);
+        declared.note(hash(3));
+        assert_eq!(declared.why_refused(hash(9)), None);
+    }
+}
