@@ -191,7 +191,7 @@ impl<W: Wire> Reconciler<W> {
     ) -> Passed {
         let Found { mut passed, candidates, readables, file, is_all } =
             self.look_at_files(woken, now).await;
-        if !readables.is_empty() {
+        if !readables.is_empty() || self.ledger.reloads.is_under_way() {
             self.reload(readables, candidates.is_empty(), ask, now, &mut passed).await;
             tell(&passed.conclusions);
         }

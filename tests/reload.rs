@@ -14,11 +14,12 @@ mod pod;
 
 use std::cell::Cell;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use kong::{Fault, KongInProcess};
 use kong_cert_reloader::nginx::NoReload;
-use kong_cert_reloader::settings::{ReloadFile, Settings};
+use kong_cert_reloader::proof::{Handshake as _, ProxyPort};
+use kong_cert_reloader::settings::{HostPort, ReloadFile, Settings};
 use kong_cert_reloader::status::State;
 use log::Log;
 use nginx::{INIT_WORKER, NginxInMemory, RELOAD};
@@ -53,6 +54,15 @@ fn place(name: &str) -> String {
 fn pairs() -> [CertifiedPair; 3] {
     let pki = Pki::at(START);
     [(); 3].map(|()| pki.pair(&["a.test"]))
+}
+
+fn expired() -> CertifiedPair {
+    Pki::at(START).leaf(&["a.test"]).not_before(START - 90_000).not_after(START - 3600).issue()
+}
+
+/// Valid in some days.
+fn future() -> CertifiedPair {
+    Pki::at(START).leaf(&["a.test"]).not_before(START + 864_000).issue()
 }
 
 /// A pod in which nginx has `pair` at the port of each name.
@@ -152,6 +162,13 @@ impl Scene {
 
     fn signals(&self) -> usize {
         self.nginx.signals().len()
+    }
+
+    /// The leaf that nginx shows at the port of `name`.
+    async fn shown(&self, name: &str) -> String {
+        let at = HostPort { host: "127.0.0.1".to_owned(), port: port(name) };
+        let port = ProxyPort { at, proxy_protocol: false };
+        self.nginx.chain(&port, None, None).await.unwrap().leaf.to_string()
     }
 }
 
@@ -382,6 +399,23 @@ async fn what_is_not_valid_yet_waits_and_what_expired_in_place_keeps_nobody_wait
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn an_expired_pair_that_nginx_has_not_read_holds_up_the_others() {
+    let [first, _, renewed] = pairs();
+    let scene = Scene::started(&["api", "web"], &first).await;
+    scene.publish("api", &expired());
+    sleep(s(60)).await;
+    assert_eq!(scene.state("api"), (State::Invalid, "expired"));
+    scene.publish("web", &renewed);
+    sleep(s(60)).await;
+    assert_eq!(scene.state("web"), (State::Held, "broken_beside"));
+    assert_eq!(scene.signals(), 0);
+    assert_eq!(scene.shown("api").await, first.leaf_fingerprint());
+    scene.publish("api", &renewed);
+    scene.until_served(&renewed).await;
+    assert_eq!((scene.state("api"), scene.signals()), ((State::InSync, ""), 1));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn what_expired_before_the_sidecar_started_keeps_nobody_waiting() {
     let pki = Pki::at(START);
     let brief = pki.leaf(&["a.test"]).not_after(START + 600).issue();
@@ -524,6 +558,46 @@ async fn an_nginx_that_does_not_take_its_files_is_told_of_and_told_again() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn what_became_of_a_signal_is_seen_while_its_files_are_broken() {
+    let all = pairs();
+    let scene = Scene::started(&["web"], &all[0]).await;
+    scene.publish("web", &all[1]);
+    sleep(GATHER + ms(20)).await;
+    assert_eq!((scene.state("web"), scene.signals()), ((State::Pending, "reloading"), 1));
+    scene.publish_broken("web", &all);
+    sleep(s(90)).await;
+    assert_eq!(scene.state("web"), (State::Invalid, "key_mismatch"));
+    assert_eq!(scene.pod.metric(r#"pushes_total{binding="web",outcome="applied"}"#), 1);
+    scene.publish("web", &all[1]);
+    scene.until_served(&all[1]).await;
+    sleep(s(60)).await;
+    assert_eq!((scene.state("web"), scene.signals()), ((State::InSync, ""), 1));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_crash_that_looked_like_a_reload_is_found_by_handshakes_and_nginx_is_told_again() {
+    let [first, second, _] = pairs();
+    let scene = Scene::started(&["web"], &first).await;
+    scene.nginx.be_deaf(true);
+    scene.publish("web", &second);
+    sleep(GATHER + ms(20)).await;
+    assert_eq!(scene.signals(), 1);
+    scene.nginx.crash_worker();
+    scene.pod.until_state(State::NotServed).await;
+    assert_eq!(scene.state("web").1, "other_certificate");
+    // It takes no files for a while yet.
+    sleep(s(300)).await;
+    assert_eq!(scene.state("web"), (State::Refused, "not_reloaded"));
+    let signals = scene.nginx.signals();
+    assert_within(signals[1] - signals[0], INTERVAL, INTERVAL + s(15));
+    scene.nginx.be_deaf(false);
+    scene.until_served(&second).await;
+    let signals = scene.signals();
+    sleep(s(3600)).await;
+    assert_eq!((scene.state("web"), scene.signals()), ((State::InSync, ""), signals));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn a_port_that_shows_something_else_is_told_with_its_setting() {
     let [first, second, _] = pairs();
     for timeout in [None, Some(s(2))] {
@@ -551,7 +625,8 @@ async fn a_port_that_shows_something_else_is_told_with_its_setting() {
         );
         assert_eq!(scene.state("web").1, "other_certificate");
         sleep(s(600)).await;
-        assert_eq!(scene.signals(), 1);
+        // Once more, as the new workers may have come of a crash.
+        assert_eq!((scene.state("web").1, scene.signals()), ("other_certificate", 2));
     }
 }
 
@@ -580,6 +655,107 @@ async fn pairs_of_two_key_types_at_one_port_are_each_asked_for() {
     sleep(s(60)).await;
     assert_eq!((scene.state("api"), scene.signals()), ((State::InSync, ""), 1));
     assert_eq!(scene.pod.binding("api").served.unwrap().leaf_sha256, [renewed.leaf_fingerprint()]);
+}
+
+// --- someone else reloads it ---------------------------------------------------------------------
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_rollback_is_signalled_where_a_restart_had_nginx_read_what_lay_there_before() {
+    let [first, ..] = pairs();
+    let at_a_port: fn(&mut Settings) = |_| {};
+    for (change, bad) in [(at_a_port, expired()), (at_a_port, future()), (nowhere, future())] {
+        let mut scene = Scene::new(&["web"], &first);
+        scene.start_with(&["web"], change);
+        scene.pod.until_state(State::InSync).await;
+        scene.publish("web", &bad);
+        sleep(s(60)).await;
+        assert_eq!(scene.signals(), 0);
+        scene.nginx.stop();
+        sleep(s(2)).await;
+        scene.nginx.start();
+        sleep(s(60)).await;
+        assert_eq!(scene.shown("web").await, bad.leaf_fingerprint());
+        scene.publish("web", &first);
+        sleep(s(120)).await;
+        assert_eq!((scene.state("web"), scene.signals()), ((State::InSync, ""), 1));
+        assert_eq!(scene.shown("web").await, first.leaf_fingerprint());
+        sleep(s(3600)).await;
+        assert_eq!(scene.signals(), 1);
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_rollback_is_signalled_where_someone_else_reloaded_before_the_interval_ended() {
+    let [first, second, third] = pairs();
+    for change in [nowhere, |_: &mut Settings| {}] {
+        let mut scene = Scene::new(&["web"], &first);
+        scene.start_with(&["web"], |settings| {
+            change(settings);
+            settings.reload.min_interval = s(600);
+        });
+        scene.pod.until_state(State::InSync).await;
+        scene.publish("web", &second);
+        scene.pod.until(|web| web.state == State::InSync && web.renew_at.is_some()).await;
+        sleep(s(10)).await;
+        assert_eq!(scene.signals(), 1);
+        scene.publish("web", &third);
+        sleep(s(10)).await;
+        assert_eq!(scene.state("web"), (State::Pending, "reload_interval"));
+        scene.nginx.reload_by_hand();
+        sleep(s(5)).await;
+        scene.publish("web", &second);
+        sleep(s(3600)).await;
+        assert_eq!((scene.state("web"), scene.signals()), ((State::InSync, ""), 2));
+        assert_eq!(scene.shown("web").await, second.leaf_fingerprint());
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_restart_or_a_reload_by_hand_with_files_that_were_read_needs_no_signal() {
+    let [first, second, _] = pairs();
+    for change in [nowhere, |_: &mut Settings| {}] {
+        let mut scene = Scene::new(&["api", "web"], &first);
+        scene.start_with(&["api", "web"], change);
+        scene.pod.until_state(State::InSync).await;
+        scene.publish("web", &second);
+        scene.pod.until(|web| web.state == State::InSync && web.renew_at.is_some()).await;
+        sleep(s(60)).await;
+        assert_eq!(scene.signals(), 1);
+        for times in 1..=2 {
+            scene.nginx.stop();
+            sleep(s(40)).await;
+            scene.nginx.start_slowly();
+            sleep(s(60)).await;
+            scene.nginx.reload_by_hand();
+            // Workers are younger each time, whatever they read.
+            scene.nginx.be_loaded_at(SystemTime::now() + s(7200 * times));
+            sleep(s(600)).await;
+            for name in ["api", "web"] {
+                assert_eq!((scene.state(name), scene.signals()), ((State::InSync, ""), 1));
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_worker_that_crashes_while_a_signal_is_kept_back_is_not_taken_for_a_reload() {
+    let [first, second, _] = pairs();
+    let mut scene = Scene::new(&["web"], &first);
+    scene.start_with(&["web"], |settings| {
+        nowhere(settings);
+        settings.reload.min_interval = s(600);
+    });
+    scene.pod.until_state(State::InSync).await;
+    scene.publish("web", &second);
+    scene.pod.until(|web| web.state == State::InSync && web.renew_at.is_some()).await;
+    sleep(s(10)).await;
+    scene.publish("web", &first);
+    sleep(s(10)).await;
+    assert_eq!(scene.state("web"), (State::Pending, "reload_interval"));
+    scene.nginx.be_loaded_at(SystemTime::now() + s(86_400));
+    sleep(s(3600)).await;
+    assert_eq!((scene.state("web"), scene.signals()), ((State::InSync, ""), 2));
+    assert_eq!(scene.shown("web").await, first.leaf_fingerprint());
 }
 
 // --- nginx cannot be told ------------------------------------------------------------------------

@@ -49,6 +49,8 @@ pub(super) struct Memory {
     second_looks: u8,
     /// The bundle that was last in the files.
     fingerprint: Option<Fingerprint>,
+    /// Whether it is what they held when they were last read.
+    is_present: bool,
     /// How long the text was, of a configuration.
     pub(super) length: Option<usize>,
     /// When that was first seen, until it is settled.
@@ -93,6 +95,7 @@ impl Memory {
             source: None,
             second_looks: 0,
             fingerprint: None,
+            is_present: false,
             length: None,
             unsettled_since: None,
             settled: None,
@@ -121,8 +124,9 @@ impl Memory {
         shown
     }
 
-    /// The files were read; `None` if they could not be.
+    /// The files were read; `None` if they could not be. What is in them is not known yet.
     pub(super) fn note_identity(&mut self, identity: Option<Identity>) {
+        self.is_present = false;
         if self.identity != identity {
             self.identity = identity;
             self.second_looks = 0;
@@ -159,6 +163,11 @@ impl Memory {
         self.fingerprint
     }
 
+    /// The bundle that is in the files, fit to be served or not; `None` where none was found in them.
+    pub(super) fn present(&self) -> Option<Fingerprint> {
+        self.fingerprint.filter(|_| self.is_present)
+    }
+
     /// Whether the files could be served once.
     pub(super) const fn was_seen(&self) -> bool {
         self.fingerprint.is_some()
@@ -166,6 +175,7 @@ impl Memory {
 
     /// This bundle is in the files. Returns whether it was not there before.
     pub(super) fn note_bundle(&mut self, bundle: Fingerprint) -> bool {
+        self.is_present = true;
         let is_new = self.fingerprint != Some(bundle);
         if is_new {
             self.fingerprint = Some(bundle);

@@ -280,16 +280,14 @@ impl Ledger {
         let patience = if is_kongs { self.proof.patience } else { self.proof.reload_patience };
         // Without a database there are no other nodes to tell.
         let may_announce = is_kongs && self.is_shared && self.proof.may_announce;
-        let file = memory.fingerprint();
+        let file = memory.fingerprint().filter(|_| !is_kongs);
         let proving = memory.proving.as_mut().filter(|proving| proving.round == round)?;
+        let file = file.filter(|file| proving.is_about(*file));
         let finding = proving.note(seen, &self.metrics);
         memory.status.is_asking = false;
         memory.status.served = proving.served();
         let follows = proving.subject.is_wanted && is_about_proof(&memory.status);
-        if let (false, Some(file)) = (is_kongs, file)
-            && !self.reloads.has_read(name, file)
-            && proving.is_about(file)
-        {
+        if let Some(file) = file.filter(|file| !self.reloads.has_read(name, *file)) {
             let shows_other = proving.shows_other();
             if finding == Finding::Served {
                 self.note_read(name, file, now);
@@ -308,6 +306,9 @@ impl Ledger {
         };
         if step == Step::Proven {
             proving.reopen();
+        }
+        if let (Step::GiveUp(_), Finding::Other, Some(file)) = (step, finding, file) {
+            self.reloads.doubt_workers(name, file);
         }
         Some(self.climbed(name, step, follows, now))
     }
@@ -352,7 +353,7 @@ impl Ledger {
         Conclusion { prove: Some(prove), ..conclusion }
     }
 
-    fn not_served(&self, name: &BindingName) -> Verdict {
+    pub(super) fn not_served(&self, name: &BindingName) -> Verdict {
         let proving = self.memory.get(name).and_then(|memory| memory.proving.as_ref());
         let flaw = proving.and_then(|proving| proving.flaw.as_ref());
         let Some((question, seen)) = flaw else { return self.unproven(name) };

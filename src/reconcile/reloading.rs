@@ -13,6 +13,7 @@ use tracing::warn;
 use self::signal::{NotTold, UnderWay};
 use self::step::{Shown, Situation, Step, step};
 use super::ledger::Ledger;
+use super::memory::Memory;
 use super::subject::Subject;
 use super::verdict::Verdict;
 use super::{Again, Conclusion, Prove};
@@ -23,7 +24,7 @@ use crate::names::BindingName;
 use crate::nginx::{NoReload, Reload};
 use crate::proof::ProxyPort;
 use crate::settings::{ProxyAddress, ReloadFile, Settings};
-use crate::status::Reason;
+use crate::status::{Reason, State};
 
 /// So often is it seen whether nginx has new workers.
 const LOOK: Duration = Duration::from_millis(100);
@@ -79,8 +80,12 @@ pub(super) struct Reloads {
 struct Known {
     /// What nginx has read.
     read: Option<Fingerprint>,
-    /// What lay there when we looked first.
-    first: Option<Fingerprint>,
+    /// What it may have read: what lay there when we looked first, or was read before workers came
+    /// that we did not ask for.
+    perhaps: Option<Fingerprint>,
+    /// What new workers alone say that it has read, and after how many signals: no handshake has
+    /// shown it since.
+    unseen: Option<(Fingerprint, u8)>,
     /// What lay there at the last signal.
     at_signal: Option<Fingerprint>,
     /// What nginx was told of and did not take, and when.
@@ -96,6 +101,12 @@ enum Place {
     Nowhere,
     /// At the proxy port, and Kong has not told that yet.
     NotKnown,
+}
+
+impl Known {
+    fn found(file: Fingerprint) -> Self {
+        Self { perhaps: Some(file), ..Self::default() }
+    }
 }
 
 impl Readable {
@@ -147,6 +158,26 @@ impl Reloads {
         self.due.remove(name);
     }
 
+    /// Whether it is not known yet what became of a signal.
+    pub(super) const fn is_under_way(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    /// Whether a signal of ours may be why workers came.
+    const fn asked_for_workers(&self) -> bool {
+        self.is_under_way() || self.has_reloaded
+    }
+
+    /// New workers came after the signal, and handshakes go on showing another pair. One that crashed
+    /// may have been taken for them: then nginx is to be told again. If that brings new workers, too,
+    /// it has read these files, and they are not those that are shown.
+    pub(super) fn doubt_workers(&mut self, name: &BindingName, file: Fingerprint) {
+        let known = self.known(name);
+        if known.read == Some(file) && known.unseen == Some((file, 1)) {
+            *known = Known { read: None, failed: Some((file, Instant::now())), ..*known };
+        }
+    }
+
     /// Whether nginx is known to have read this file.
     pub(super) fn has_read(&self, name: &BindingName, file: Fingerprint) -> bool {
         self.known.get(name).is_some_and(|known| known.read == Some(file))
@@ -172,14 +203,13 @@ impl Reloads {
         let rest = self.min_interval;
         let under_way = self.under_way.as_ref();
         let loading = under_way.and_then(|under_way| under_way.files.get(name)).copied();
-        let known = self.known(name);
-        let first = *known.first.get_or_insert(file);
+        let known = self.known.entry(name.clone()).or_insert_with(|| Known::found(file));
         let failed = known.failed.filter(|(failed, _)| *failed == file);
         Situation {
             is_read: known.read == Some(file),
             is_under_way: loading == Some(file),
             loads_other: loading.is_some_and(|other| other != file),
-            is_first: known.read.is_none() && first == file,
+            is_perhaps_read: known.read.is_none() && known.perhaps == Some(file),
             is_untold: known.untold == Some(file),
             refused: failed.map(|(_, at)| at.elapsed() < rest),
             shown,
@@ -215,6 +245,9 @@ impl Ledger {
         let seen = self.reloads.seen(named);
         if self.reloads.note_loaded(seen.loaded) {
             self.doubt_what_was_shown(&readables);
+            if !self.reloads.asked_for_workers() {
+                self.doubt_what_was_read(seen.loaded);
+            }
         }
         self.reloads.is_master_lost = matches!(seen.trouble, Some(NoReload::Gone { .. }));
         let with_step = |readable: Readable| {
@@ -256,6 +289,21 @@ impl Ledger {
         }
     }
 
+    /// A worker crashed, or someone else had nginx read whatever lay there then: it has what it had
+    /// before only where that lay there, too.
+    fn doubt_what_was_read(&mut self, loaded: Option<SystemTime>) {
+        for (name, known) in &mut self.reloads.known {
+            let Some(read) = known.read else { continue };
+            let memory = self.memory.get(name);
+            let is_there = memory.and_then(Memory::present) == Some(read);
+            let lay_there = memory.is_some_and(|memory| !may_be_newer(memory.written, loaded));
+            if !(is_there && lay_there) {
+                known.read = None;
+                known.perhaps = is_there.then_some(read);
+            }
+        }
+    }
+
     fn shown_of(&self, readable: &Readable) -> Shown {
         let Place::At(_) = self.place_of(&readable.files) else { return Shown::Never };
         let memory = self.memory.get(&readable.name);
@@ -284,7 +332,10 @@ impl Ledger {
             Step::Wait | Step::Tell => self.reloading(name, now),
             Step::NotTaken => {
                 let again = Some(Again::After(self.reloads.min_interval));
-                let conclusion = self.stand(name, Verdict::not_reloaded(), again, None, now);
+                let is_unseen = self.reloads.known(name).unseen.is_some();
+                let verdict =
+                    if is_unseen { self.not_served(name) } else { Verdict::not_reloaded() };
+                let conclusion = self.stand(name, verdict, again, None, now);
                 self.watched(readable, conclusion, now)
             }
         }
@@ -336,7 +387,8 @@ impl Ledger {
     fn reloading(&mut self, name: &BindingName, now: Timestamp) -> Conclusion {
         let memory = self.memory(name, now);
         // While it is tried again, what came of the last time holds.
-        let is_again = memory.status.reason == Some(Reason::NotReloaded);
+        let is_again = memory.status.reason == Some(Reason::NotReloaded)
+            || memory.status.state == State::NotServed;
         let unchanged = Verdict::unchanged(&memory.status);
         let file = memory.fingerprint();
         let is_again = is_again && file.is_some_and(|file| self.reloads.refused(name, file));
@@ -398,8 +450,8 @@ impl Ledger {
     /// nginx was seen to have read this file.
     pub(super) fn note_read(&mut self, name: &BindingName, file: Fingerprint, now: Timestamp) {
         let known = self.reloads.known(name);
-        let was_so_before = known.first == Some(file) && known.at_signal != Some(file);
-        *known = Known { read: Some(file), failed: None, untold: None, ..*known };
+        let was_so_before = known.perhaps == Some(file) && known.at_signal != Some(file);
+        *known = Known { read: Some(file), unseen: None, failed: None, untold: None, ..*known };
         if was_so_before {
             self.memory(name, now).was_settled_before();
         }

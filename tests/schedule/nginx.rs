@@ -121,6 +121,13 @@ impl NginxInMemory {
         self.inner().loaded = loaded;
     }
 
+    /// A worker of the last reload ends, and another is started in its place: that looks as if nginx
+    /// had taken its files.
+    pub(crate) fn crash_worker(&self) {
+        let mut inner = self.inner();
+        inner.last = inner.last.map(|(at, _)| (at, true));
+    }
+
     /// Someone else tells it to reload.
     pub(crate) fn reload_by_hand(&self) {
         assert!(self.inner().load());

@@ -9,14 +9,14 @@ use tracing::{debug, info, warn};
 use super::step::Step;
 use super::{Known, LOOK, Readable, Reloads, SLACK, may_be_newer};
 use crate::binding::Kind;
-use crate::bundle::{Fingerprint, Reason as BundleReason};
+use crate::bundle::Fingerprint;
 use crate::clock::Timestamp;
 use crate::metrics::PushOutcome;
 use crate::names::BindingName;
 use crate::nginx::{NoReload, Reloading};
 use crate::reconcile::ledger::Ledger;
 use crate::reconcile::memory::Memory;
-use crate::status::{Reason, State};
+use crate::status::State;
 
 /// nginx, as it is seen in one pass.
 pub(super) struct Seen {
@@ -53,9 +53,12 @@ impl Reloads {
         Seen { named, trouble, loaded }
     }
 
-    /// Whether workers came since this was last asked.
+    /// Whether workers came since this was last asked. Those of one reload come at about the same
+    /// time.
     pub(super) fn note_loaded(&mut self, loaded: Option<SystemTime>) -> bool {
-        loaded.is_some() && std::mem::replace(&mut self.loaded, loaded) != loaded
+        let Some(loaded) = loaded else { return false };
+        let before = self.loaded.replace(loaded);
+        before.is_none_or(|before| loaded > before + SLACK || before > loaded + SLACK)
     }
 
     pub(super) fn note_due(&mut self, steps: &[(Readable, Step)]) {
@@ -127,7 +130,7 @@ impl Ledger {
 
     fn signal(&mut self, seen: &Seen) -> Result<BTreeSet<BindingName>, NoReload> {
         let file = |(name, memory): (&BindingName, &Memory)| {
-            memory.fingerprint().map(|file| (name.clone(), file))
+            memory.present().map(|file| (name.clone(), file))
         };
         let files: BTreeMap<_, _> = self.files_for_nginx().filter_map(file).collect();
         let reloads = &mut self.reloads;
@@ -154,7 +157,15 @@ impl Ledger {
         let is_readable =
             |name: &BindingName| steps.iter().any(|(readable, _)| readable.name == *name);
         let mut others = self.files_for_nginx().filter(|(name, _)| !is_readable(name));
-        others.find(|(_, memory)| holds_up(memory, seen.loaded)).map(|(name, _)| name.clone())
+        let is_read = |name: &BindingName, memory: &Memory| {
+            memory.present().is_some_and(|file| self.reloads.has_read(name, file))
+        };
+        let holds_up = |(name, memory): &(&BindingName, &Memory)| {
+            let is_unfit = matches!(memory.status.state, State::Invalid | State::NotYetValid);
+            // What nginx has read as it is, is no reason to keep back others.
+            is_unfit && !is_read(name, memory) && may_be_newer(memory.written, seen.loaded)
+        };
+        others.find(holds_up).map(|(name, _)| name.clone())
     }
 
     /// Sees what became of the last signal.
@@ -190,24 +201,22 @@ impl Ledger {
             let known = self.reloads.known(name);
             match outcome {
                 PushOutcome::Applied => {
-                    *known = Known { read: Some(*file), failed: None, untold: None, ..*known };
+                    let before = known.unseen.filter(|(unseen, _)| unseen == file);
+                    let times = before.map_or(1, |(_, times)| times.saturating_add(1));
+                    let (read, unseen) = (Some(*file), Some((*file, times)));
+                    *known = Known { read, unseen, failed: None, untold: None, ..*known };
                     // What was seen before the reload says nothing about it.
                     if let Some(memory) = self.memory.get_mut(name) {
                         memory.proving = None;
                     }
                 }
-                PushOutcome::Refused => known.failed = Some((*file, Instant::now())),
+                PushOutcome::Refused => {
+                    let failed = Some((*file, Instant::now()));
+                    *known = Known { failed, unseen: None, ..*known };
+                }
                 // The master is gone: one that starts reads everything.
-                PushOutcome::Failed => *known = Known { first: Some(*file), ..Known::default() },
+                PushOutcome::Failed => *known = Known::found(*file),
             }
         }
     }
-}
-
-/// What nginx has loaded already is no reason to keep back others, nor is what expired: it takes
-/// that.
-fn holds_up(memory: &Memory, loaded: Option<SystemTime>) -> bool {
-    let is_expired = memory.status.reason == Some(Reason::Bundle(BundleReason::Expired));
-    let is_unfit = matches!(memory.status.state, State::Invalid | State::NotYetValid);
-    is_unfit && !is_expired && may_be_newer(memory.written, loaded)
 }

@@ -20,8 +20,8 @@ pub(super) struct Situation {
     pub(super) is_under_way: bool,
     /// It was told of other files at this place, likewise.
     pub(super) loads_other: bool,
-    /// They lay there when we looked first: it may have read them when it started.
-    pub(super) is_first: bool,
+    /// It may have read them before we looked, or when someone else had it reload.
+    pub(super) is_perhaps_read: bool,
     /// It could not be told of them: someone else may have done so since.
     pub(super) is_untold: bool,
     /// It was told and did not take them; whether it is too early to tell it again.
@@ -48,7 +48,7 @@ pub(super) enum Step {
 
 pub(super) fn step(situation: &Situation) -> Step {
     let Situation { shown, refused, .. } = *situation;
-    let may_be_read = situation.is_first || situation.is_untold;
+    let may_be_read = situation.is_perhaps_read || situation.is_untold;
     let may_be_read = may_be_read || (shown != Shown::Never && !situation.may_be_newer);
     let is_older = shown == Shown::Never && !situation.may_be_newer;
     if situation.is_under_way || situation.loads_other {
@@ -73,14 +73,14 @@ mod tests {
         is_read: false,
         is_under_way: false,
         loads_other: false,
-        is_first: true,
+        is_perhaps_read: true,
         is_untold: false,
         refused: None,
         shown: Shown::NotYet,
         may_be_newer: true,
     };
     /// Files that changed while we looked.
-    const CHANGED: Situation = Situation { is_first: false, ..FOUND };
+    const CHANGED: Situation = Situation { is_perhaps_read: false, ..FOUND };
 
     #[test]
     fn nginx_is_told_of_what_it_has_not_read_and_of_nothing_else() {
