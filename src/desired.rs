@@ -133,7 +133,7 @@ impl Desired {
                 Some(desired.held(snapshot.certificate(desired.id)?.clone()))
             }
             Self::Authorities(desired) => desired.held(snapshot),
-            Self::License(desired, _) => desired.held(snapshot),
+            Self::License(desired, license) => desired.held(license, snapshot),
         }
     }
 

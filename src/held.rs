@@ -97,6 +97,17 @@ pub struct HeldLicense {
     pub id: Uuid,
     /// What it is; `Err` if it is none that can be read.
     pub facts: Result<Facts, Reason>,
+    /// When it was written, where Kong tells: a configuration as a whole does not, as Kong makes the
+    /// time of its load of it. Seconds since the Unix epoch.
+    pub updated_at: Option<i64>,
+}
+
+impl HeldLicense {
+    /// Whether it holds this licence.
+    #[must_use]
+    pub fn is(&self, license: Fingerprint) -> bool {
+        is(&self.facts, license)
+    }
 }
 
 /// What Kong holds for a binding.
@@ -204,10 +215,9 @@ impl Snapshot {
         self.licenses.get(&id)
     }
 
-    /// An object that holds this very licence.
-    #[must_use]
-    pub fn license_like(&self, license: Fingerprint) -> Option<&HeldLicense> {
-        self.licenses.values().find(|held| is(&held.facts, license))
+    /// All licences.
+    pub fn licenses(&self) -> impl Iterator<Item = &HeldLicense> {
+        self.licenses.values()
     }
 
     /// The object with this id, if Kong holds one.
@@ -226,7 +236,7 @@ impl Snapshot {
         let authority = authority.and_then(|authority| Facts::of_authorities([authority]));
         certificate
             || authority.is_some_and(|facts| facts.fingerprint == bundle)
-            || self.license(id).is_some_and(|held| is(&held.facts, bundle))
+            || self.license(id).is_some_and(|held| held.is(bundle))
     }
 
     /// The object that has this SNI, if any has.

@@ -180,6 +180,51 @@ async fn the_same_licence_at_another_place_is_used_as_it_is() {
     assert!(!pod.binding("ee").objects[0].adopted);
 }
 
+const THIRD: Uuid = Uuid::from_u128(0x1111_1111_1111_4111_8111_1111_1111_1118);
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_newer_licence_at_another_place_is_held_until_the_file_has_it_too() {
+    let kong = enterprise();
+    let (old, new) = (license("2026-02-01", "2027-02-01"), license("2027-01-10", "2028-02-01"));
+    put(&kong, OTHER, &new);
+    kong.model().set_now(START + 60);
+    let pod = pod_with(&old, None, &kong);
+    let shown = until_state(&pod, State::Held).await;
+    assert_eq!(shown.reason.unwrap().as_str(), "kong_newer");
+    assert!(shown.kong.unwrap().not_after.to_string().starts_with("2028-02-01"));
+    sleep(RESYNC * 2).await;
+    assert_eq!((pod.binding("ee").state, puts(&kong)), (State::Held, 0));
+    publish(&pod, &new);
+    let shown = until_state(&pod, State::InSync).await;
+    let told: Vec<_> = shown.objects.iter().map(|object| (object.id, object.adopted)).collect();
+    assert_eq!((told, puts(&kong)), (vec![(OTHER, true)], 0));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn of_several_licences_ours_is_the_one_that_was_written_last() {
+    let kong = enterprise();
+    let (this, older) = (license("2026-02-01", "2027-02-01"), license("2026-01-01", "2027-01-31"));
+    put(&kong, OTHER, &this);
+    kong.model().set_now(START + 60);
+    put(&kong, THIRD, &older);
+    kong.model().set_now(START + 120);
+    // The same at another place is of no use where Kong goes by a third.
+    let pod = pod_with(&this, None, &kong);
+    let shown = until_state(&pod, State::InSync).await;
+    let told: Vec<_> = shown.objects.iter().map(|object| (object.id, object.adopted)).collect();
+    assert_eq!((told, puts(&kong)), (vec![(own_id(), false)], 1));
+    // Someone writes an older one later on.
+    kong.model().set_now(START + 180);
+    put(&kong, THIRD, &older);
+    kong.model().set_now(START + 900);
+    sleep(RESYNC * 3).await;
+    assert_eq!((pod.binding("ee").state, puts(&kong)), (State::InSync, 2));
+    let last = held(&kong).into_iter().max_by_key(|object| object["updated_at"].as_i64()).unwrap();
+    assert_eq!(last["id"], json!(own_id()));
+    sleep(RESYNC * 3).await;
+    assert_eq!(puts(&kong), 2);
+}
+
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn a_licence_that_has_expired_is_told_with_the_mend_and_not_put() {
     let kong = enterprise();

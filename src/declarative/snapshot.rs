@@ -40,7 +40,7 @@ impl Document {
         }
         for raw in self.licenses() {
             let facts = held_license(&raw.payload).map_err(|invalid| invalid.reason());
-            snapshot.insert_license(HeldLicense { id: raw.id, facts });
+            snapshot.insert_license(HeldLicense { id: raw.id, facts, updated_at: None });
         }
         let cleared = doubted.iter().copied().filter(|id| self.refers_to(*id));
         snapshot.note_cleared(cleared.collect());

@@ -64,11 +64,12 @@ fn without_words(failure: Failure) -> Failure {
 struct Object {
     id: Uuid,
     payload: Zeroizing<String>,
+    updated_at: Option<i64>,
 }
 
 impl From<Object> for HeldLicense {
     fn from(object: Object) -> Self {
         let facts = held_license(&object.payload).map_err(|invalid| invalid.reason());
-        Self { id: object.id, facts }
+        Self { id: object.id, facts, updated_at: object.updated_at }
     }
 }
