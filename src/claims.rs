@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
+use crate::bundle::LeafDigest;
 use crate::names::{BindingName, Sni};
 
 /// What every binding of this sidecar asks for.
@@ -14,6 +15,16 @@ pub struct Claims {
     claimed: BTreeMap<BindingName, BTreeSet<Sni>>,
     objects: BTreeMap<Uuid, BindingName>,
     fed: BTreeMap<BindingName, Uuid>,
+    placed: BTreeMap<LeafDigest, Place>,
+}
+
+/// Where a CA certificate is configured to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Whose setting it is.
+    pub binding: BindingName,
+    /// The object.
+    pub id: Uuid,
 }
 
 /// Orders those who want a name: who has it configured comes first, then the first by name.
@@ -80,11 +91,28 @@ impl Claims {
         claimed.is_none_or(|claimed| claimed.iter().any(|name| names.contains(name.as_ref())))
     }
 
+    /// `place` is configured for this CA certificate, and for no other.
+    pub fn claim_place(&mut self, digest: LeafDigest, place: Place) {
+        self.release_place(&place.binding);
+        self.placed.entry(digest).or_insert(place);
+    }
+
+    fn release_place(&mut self, binding: &BindingName) {
+        self.placed.retain(|_, place| place.binding != *binding);
+    }
+
+    /// Where another binding than `binding` has it configured that this CA certificate is.
+    #[must_use]
+    pub fn place_of(&self, binding: &BindingName, digest: LeafDigest) -> Option<&Place> {
+        self.placed.get(&digest).filter(|place| place.binding != *binding)
+    }
+
     /// `binding` asks for nothing any more.
     pub fn release(&mut self, binding: &BindingName) {
         self.claim_names(binding, &BTreeSet::new(), false);
         self.claimed.remove(binding);
         self.release_object(binding);
+        self.release_place(binding);
     }
 
     /// Whether the binding that feeds the object `id` asks for `sni`; true if none of ours feeds it.
@@ -144,6 +172,20 @@ mod tests {
         assert!(wants(&claims, "x.test") && !wants(&claims, "y.test"));
         claims.claim_names(&a, &names(&[]), false);
         assert!(!wants(&claims, "x.test"));
+    }
+
+    #[test]
+    fn a_place_is_of_one_certificate_and_for_the_other_bindings() {
+        let (a, b): (BindingName, BindingName) = ("a".parse().unwrap(), "b".parse().unwrap());
+        let (one, two) = (LeafDigest::of(b"one"), LeafDigest::of(b"two"));
+        let place = Place { binding: a.clone(), id: Uuid::from_u128(1) };
+        let mut claims = Claims::default();
+        claims.claim_place(one, place.clone());
+        assert_eq!((claims.place_of(&b, one), claims.place_of(&a, one)), (Some(&place), None));
+        claims.claim_place(two, place.clone());
+        assert_eq!((claims.place_of(&b, one), claims.place_of(&b, two)), (None, Some(&place)));
+        claims.release(&a);
+        assert_eq!(claims.place_of(&b, two), None);
     }
 
     #[test]

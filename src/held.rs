@@ -76,6 +76,8 @@ pub struct HeldAuthority {
     pub id: Uuid,
     /// The certificate; `Err` if it is none that can be read.
     pub authority: Result<Authority, Reason>,
+    /// Its SHA-256, as Kong has it (`cert_digest`): no two objects have the same.
+    pub digest: Option<LeafDigest>,
     /// Its tags.
     pub tags: BTreeSet<String>,
     /// Sent back with a PUT, which resets it otherwise. Seconds since the Unix epoch.
@@ -86,7 +88,19 @@ impl HeldAuthority {
     /// Whether it holds this certificate.
     #[must_use]
     pub fn is(&self, authority: &Authority) -> bool {
-        self.authority.as_ref().is_ok_and(|held| held.digest() == authority.digest())
+        self.digest() == Some(authority.digest())
+    }
+
+    /// Kong's OpenSSL reads more kinds of PEM: what cannot be read here is what Kong says.
+    fn digest(&self) -> Option<LeafDigest> {
+        self.authority.as_ref().map_or(self.digest, |authority| Some(authority.digest()))
+    }
+
+    /// As it is, with what it holds put in words of ours, if that is `authority`.
+    #[must_use]
+    pub fn read_as(&self, authority: &Authority) -> Self {
+        let read = if self.is(authority) { Ok(authority.clone()) } else { self.authority.clone() };
+        Self { authority: read, ..self.clone() }
     }
 }
 
@@ -175,9 +189,7 @@ impl Snapshot {
 
     /// Adds a CA certificate.
     pub fn insert_authority(&mut self, held: HeldAuthority) {
-        if let Ok(authority) = &held.authority {
-            self.digests.insert(authority.digest(), held.id);
-        }
+        self.digests.extend(held.digest().map(|digest| (digest, held.id)));
         self.authorities.insert(held.id, held);
     }
 

@@ -74,6 +74,16 @@ impl LeafDigest {
     pub fn of(der: &[u8]) -> Self {
         Self(Sha256::digest(der).into())
     }
+
+    /// What Kong calls `cert_digest`: hexadecimal digits. `None` if it is something else.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let digits: Vec<u32> =
+            text.chars().map(|digit| digit.to_digit(16)).collect::<Option<_>>()?;
+        let byte = |pair: &[u32]| u8::try_from(pair[0] * 16 + pair[1]).ok();
+        let bytes: Vec<u8> = digits.chunks_exact(2).map(byte).collect::<Option<_>>()?;
+        (digits.len() == 64).then(|| bytes.try_into().ok().map(Self))?
+    }
 }
 
 impl fmt::Display for LeafDigest {
@@ -130,6 +140,13 @@ mod tests {
     fn a_leaf_digest_is_shown_as_openssl_prints_it() {
         // printf abc | sha256sum
         let shown = LeafDigest::of(b"abc").to_string();
+        let (hex, digest) = (shown.replace(':', ""), LeafDigest::of(b"abc"));
+        for hex in [hex.to_lowercase(), hex.clone()] {
+            assert_eq!(LeafDigest::from_hex(&hex), Some(digest), "{hex}");
+        }
+        for other in ["", &hex[1..], &hex[2..], &format!("{hex}0"), &hex.replace('B', "x")] {
+            assert_eq!(LeafDigest::from_hex(other), None, "{other}");
+        }
         assert_eq!(&shown[..11], "BA:78:16:BF");
         assert_eq!(&shown[shown.len() - 6..], ":15:AD");
         assert_eq!(shown.len(), 32 * 3 - 1);

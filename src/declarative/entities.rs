@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use super::Document;
 use super::value::{Map, Value};
+use crate::bundle::LeafDigest;
 use crate::held::{HeldCertificate, INGRESS_CONTROLLER, RawCertificate, is_reference};
 use crate::quote::Quoted;
 
@@ -57,6 +58,8 @@ pub struct RawAuthority {
     pub id: Uuid,
     /// PEM, or whatever stands in its place.
     pub cert: String,
+    /// Its SHA-256, where Kong wrote it down.
+    pub digest: Option<LeafDigest>,
     /// Its tags.
     pub tags: BTreeSet<String>,
     /// Seconds since the Unix epoch.
@@ -107,6 +110,7 @@ impl Document {
         let raw = |(id, object): (Uuid, &Map)| RawAuthority {
             id,
             cert: object.text("cert").unwrap_or_default().to_owned(),
+            digest: object.text("cert_digest").and_then(LeafDigest::from_hex),
             tags: tags(object).map(str::to_owned).collect(),
             created_at: created_at(object),
         };

@@ -34,6 +34,7 @@ impl Document {
             snapshot.insert_authority(HeldAuthority {
                 id: raw.id,
                 authority: held_authority(&raw.cert).map_err(|invalid| invalid.reason()),
+                digest: raw.digest,
                 tags: raw.tags,
                 created_at: raw.created_at,
             });

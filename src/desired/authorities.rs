@@ -6,7 +6,9 @@ use uuid::Uuid;
 
 use super::{Refusal, Want, demand_no_other_controller};
 use crate::bundle::{Authorities, Authority, Facts, Reason};
+use crate::claims::Place;
 use crate::held::{Held, HeldAuthority, HeldObject, Snapshot};
+use crate::names::BindingName;
 use crate::settings::AuthoritySettings;
 
 /// CA certificates as Kong should hold them, at least one.
@@ -65,6 +67,8 @@ pub enum AuthorityFooting {
     Adopted,
     /// Someone else's with this very certificate, which Kong holds once only: used as it is.
     Shared,
+    /// Kong lacks it, and this binding of ours has a place for it: that one writes it.
+    Left(BindingName),
 }
 
 impl DesiredAuthorities {
@@ -84,12 +88,15 @@ impl DesiredAuthorities {
     /// What counts at a place: one that may change its certificate has what is there.
     fn counted(&self, object: &DesiredAuthority, snapshot: &Snapshot) -> Option<HeldAuthority> {
         let there = snapshot.authority(object.id)?;
-        (self.is_in_place || there.is(&object.authority)).then(|| there.clone())
+        let counts = self.is_in_place || there.is(&object.authority);
+        counts.then(|| there.read_as(&object.authority))
     }
 
-    /// Those that Kong has no object for.
+    /// Those that Kong has no object for, and get one of this binding's.
     pub fn created(&self) -> impl Iterator<Item = &DesiredAuthority> {
-        self.objects.iter().filter(|object| object.held.is_none())
+        let is_left =
+            |object: &DesiredAuthority| matches!(object.footing, AuthorityFooting::Left(_));
+        self.objects.iter().filter(move |object| object.held.is_none() && !is_left(object))
     }
 
     pub(super) fn fields_differ(&self) -> bool {
@@ -145,7 +152,8 @@ fn in_place(
         }
         None => ours(want, settings, held),
     };
-    Ok(DesiredAuthority { id, authority: authority.clone(), footing, held: held.cloned() })
+    let held = held.map(|held| held.read_as(authority));
+    Ok(DesiredAuthority { id, authority: authority.clone(), footing, held })
 }
 
 fn by_digest(
@@ -155,15 +163,21 @@ fn by_digest(
     snapshot: &Snapshot,
 ) -> DesiredAuthority {
     let own = want.own.authority(want.binding, authority.digest());
-    let held = snapshot.authority_like(authority).or_else(|| snapshot.authority(own));
+    let like = snapshot.authority_like(authority);
+    let place = want.claims.place_of(want.binding, authority.digest());
+    if let (None, Some(Place { binding, id })) = (like, place) {
+        let footing = AuthorityFooting::Left(binding.clone());
+        return DesiredAuthority { id: *id, authority: authority.clone(), footing, held: None };
+    }
+    let held = like.or_else(|| snapshot.authority(own)).map(|held| held.read_as(authority));
     // One that lost our tag is still at the place that is ours alone.
-    let is_ours = |held: &&HeldAuthority| held.id == own || held.tags.contains(want.own.tag());
-    let footing = match held {
-        Some(held) if !is_ours(&held) => AuthorityFooting::Shared,
-        held => ours(want, settings, held),
+    let is_ours = |held: &HeldAuthority| held.id == own || held.tags.contains(want.own.tag());
+    let footing = match &held {
+        Some(held) if !is_ours(held) => AuthorityFooting::Shared,
+        held => ours(want, settings, held.as_ref()),
     };
-    let id = held.map_or(own, |held| held.id);
-    DesiredAuthority { id, authority: authority.clone(), footing, held: held.cloned() }
+    let id = held.as_ref().map_or(own, |held| held.id);
+    DesiredAuthority { id, authority: authority.clone(), footing, held }
 }
 
 fn ours(
@@ -217,7 +231,7 @@ mod tests {
 
     fn object(id: Uuid, cert: &str, tags: &[&str]) -> HeldAuthority {
         let authority = held_authority(cert).map_err(|invalid| invalid.reason());
-        HeldAuthority { id, authority, tags: strings(tags), created_at: Some(7) }
+        HeldAuthority { id, authority, digest: None, tags: strings(tags), created_at: Some(7) }
     }
 
     /// What a file of these, configured so, asks of a Kong with these objects.
@@ -248,7 +262,7 @@ mod tests {
         let object = &found.objects[0];
         let tags = match &object.footing {
             AuthorityFooting::Ours { tags, .. } => Some(tags.clone()),
-            AuthorityFooting::Adopted | AuthorityFooting::Shared => None,
+            _ => None,
         };
         (object.id, tags, object.at_rest().is_none())
     }

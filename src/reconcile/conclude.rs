@@ -154,6 +154,8 @@ impl Ledger {
             self.show_object(name, &decided.desired, held.as_ref(), facts, now);
         }
         let memory = self.memory(name, now);
+        memory.is_in_conflict =
+            matches!(failure, Failure::Conflict { .. } | Failure::RefusedInPart { .. });
         let outcome = if failure.is_passing() {
             PushOutcome::Failed
         } else {

@@ -11,6 +11,7 @@ use super::verdict::Verdict;
 use super::{Again, Conclusion, Woken};
 use crate::binding::{Binding, Configuration, Content, Wish};
 use crate::bundle::Facts;
+use crate::claims::Place;
 use crate::clock::Timestamp;
 use crate::desired;
 use crate::kong::Query;
@@ -178,7 +179,11 @@ impl Ledger {
                 self.claims.claim_names(&binding.name, &names, settings.snis.is_some());
                 Query::Certificate { id: self.own.certificate_of(&binding.name, settings), names }
             }
-            Wish::Authorities(..) => {
+            Wish::Authorities(settings, authorities) => {
+                if let (Some(id), [authority]) = (settings.id, authorities.members()) {
+                    let place = Place { binding: binding.name.clone(), id };
+                    self.claims.claim_place(authority.digest(), place);
+                }
                 let memory = self.memory.get(&binding.name);
                 let doubted = memory.map(Memory::to_look_up).unwrap_or_default();
                 Query::Authorities { doubted }

@@ -236,15 +236,29 @@ impl Ledger {
         }
     }
 
-    /// Bindings that left a name to one of these objects.
+    pub(super) fn is_in_conflict(&self, name: &BindingName) -> bool {
+        self.memory.get(name).is_some_and(|memory| memory.is_in_conflict)
+    }
+
+    /// Bindings that left a name to one of these objects, or used a CA certificate where another had
+    /// its place.
     pub(super) fn disturbed_by(&self, written: &BTreeSet<Uuid>) -> Vec<BindingName> {
         if written.is_empty() {
             return Vec::new();
         }
         let was_written =
             |owner: &Owner| matches!(owner, Owner::Object(id) if written.contains(id));
-        let disturbed =
-            self.memory.iter().filter(|(_, memory)| memory.left.values().any(was_written));
+        let is_place =
+            |id: &Uuid| self.places.values().any(|place| *place == (Entity::Authority, *id));
+        let places: BTreeSet<Uuid> = written.iter().copied().filter(is_place).collect();
+        let was_used = |name: &BindingName, memory: &Memory| {
+            let mut used = memory.status.objects.iter();
+            !self.places.contains_key(name) && used.any(|object| places.contains(&object.id))
+        };
+        let is_disturbed = |(name, memory): &(&BindingName, &Memory)| {
+            memory.left.values().any(was_written) || was_used(name, memory)
+        };
+        let disturbed = self.memory.iter().filter(is_disturbed);
         disturbed.map(|(name, _)| name.clone()).collect()
     }
 

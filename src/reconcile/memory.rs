@@ -74,6 +74,8 @@ pub(super) struct Memory {
     pub(super) is_placed: bool,
     /// What Kong refused: not sent again until file or held changes.
     pub(super) refused: Option<(Fingerprint, Option<Held>, Failure)>,
+    /// Another writer was first, each time that Kong was looked at again.
+    pub(super) is_in_conflict: bool,
     /// CA certificates of the file that Kong refused.
     pub(super) refused_members: Refused,
     /// CA certificates that were written, and to which nothing in Kong referred when last seen.
@@ -108,6 +110,7 @@ impl Memory {
             repairing: false,
             is_placed: false,
             refused: None,
+            is_in_conflict: false,
             refused_members: Refused::default(),
             doubted: BTreeSet::new(),
             lookups: None,
@@ -180,6 +183,7 @@ impl Memory {
         if is_new {
             self.fingerprint = Some(bundle);
             self.unsettled_since = Some(Instant::now());
+            self.is_in_conflict = false;
             self.refused_members = Refused::default();
         }
         is_new
@@ -277,6 +281,7 @@ impl Memory {
         self.sent = None;
         self.repairing = false;
         self.refused = None;
+        self.is_in_conflict = false;
         self.refused_members = Refused::default();
     }
 

@@ -19,7 +19,8 @@ use crate::quote::Quoted;
 const MANY: usize = 32;
 /// What so many came to is told while the others go on.
 const TOLD_TOGETHER: usize = 4 * MANY;
-/// So often is Kong looked at again at once when another writer was faster.
+/// So often is Kong looked at again at once when another writer was faster; where that was of no use
+/// before, it is left to the next try.
 const CONFLICTS: usize = 3;
 
 impl<W: Wire> Reconciler<W> {
@@ -42,10 +43,15 @@ impl<W: Wire> Reconciler<W> {
         // If one was answered, Kong answers.
         let unread = planned.iter().map(Planned::unread);
         let trouble = unread.reduce(|first, next| next.and(first)).flatten().cloned();
+        // What has a place of its own goes there before others look for one.
+        planned.sort_by_key(|planned| !planned.is_placed_authority());
         while !planned.is_empty() {
             let rest = planned.split_off(planned.len().min(TOLD_TOGETHER));
             let before = conclusions.len();
-            for (planned, outcome) in self.apply(planned, now).await {
+            let (placed, others) = planned.into_iter().partition(Planned::is_placed_authority);
+            let mut applied = self.apply(placed, now).await;
+            applied.extend(self.apply(others, now).await);
+            for (planned, outcome) in applied {
                 if let Outcome::Written(held) = &outcome {
                     written.extend(held.ids());
                 }
@@ -81,7 +87,8 @@ impl<W: Wire> Reconciler<W> {
 
     async fn apply_one(&self, mut planned: Planned, now: Timestamp) -> (Planned, Outcome) {
         let mut conflict = Quoted::new("");
-        for _ in 0..=CONFLICTS {
+        let lasts = self.ledger.is_in_conflict(&planned.candidate.binding.name);
+        for _ in 0..=(if lasts { 0 } else { CONFLICTS }) {
             let (Plan::Decided(decided), Some(kong)) = (&planned.plan, &self.kong) else {
                 return (planned, Outcome::Unwritten);
             };

@@ -66,6 +66,12 @@ impl Planned {
         matches!(&self.plan, Plan::Decided(decided) if decided.decision.contends())
     }
 
+    /// Whether it is a CA certificate whose place is configured.
+    pub(super) fn is_placed_authority(&self) -> bool {
+        let Plan::Decided(decided) = &self.plan else { return false };
+        matches!(&decided.desired, Desired::Authorities(desired) if desired.is_in_place)
+    }
+
     /// What is to be written for it, if anything is written; with `even_in_sync` also what Kong
     /// holds already.
     pub(super) fn change(&self, even_in_sync: bool) -> Option<&Desired> {

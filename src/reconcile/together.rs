@@ -26,6 +26,7 @@ use crate::held::Snapshot;
 use crate::kong::{Failure, Hash, Running, Wire};
 use crate::metrics::PushOutcome;
 use crate::names::BindingName;
+use crate::quote::Quoted;
 use crate::status::{Reason, State};
 
 /// The rest of the configuration, where it comes from a file.
@@ -324,8 +325,15 @@ impl<W: Wire> Reconciler<W> {
                 (_, Some(Refused::Elsewhere(failure))) => Outcome::Unsent(failure.clone()),
                 (_, Some(Refused::Applying)) => Outcome::Applying,
                 (Plan::Decided(decided), None) if said.taken.contains(&place) => {
-                    let held = decided.desired.held(&held);
-                    held.map_or(Outcome::Unwritten, |held| Outcome::Written(Box::new(held)))
+                    match decided.desired.held(&held) {
+                        Some(_) if decided.desired.lacks_some(&held) => {
+                            // It was there before, at the place of another binding.
+                            let message = Quoted::new("another CA certificate has its place now");
+                            Outcome::Failed(Failure::Conflict { message })
+                        }
+                        Some(held) => Outcome::Written(Box::new(held)),
+                        None => Outcome::Unwritten,
+                    }
                 }
                 (_, None) if planned.writes() => Outcome::DryRun,
                 (_, None) => Outcome::Unwritten,

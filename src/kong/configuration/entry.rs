@@ -15,7 +15,7 @@ pub fn enter(document: &mut Document, desired: &Desired) {
                 let tags = match &object.footing {
                     AuthorityFooting::Ours { tags, .. } => Some(tags),
                     AuthorityFooting::Adopted => None,
-                    AuthorityFooting::Shared => continue,
+                    AuthorityFooting::Shared | AuthorityFooting::Left(_) => continue,
                 };
                 let cert = object.authority.pem();
                 document.put(Entry::Authority { id: object.id, cert: &cert, tags });

@@ -95,6 +95,10 @@ impl<W: Wire> Kong<W> {
                 let gone = Quoted::new("it was changed meanwhile");
                 return Err(Failure::Conflict { message: gone });
             }
+            AuthorityFooting::Left(to) => {
+                let message = format!("binding {to} has the place for it ({})", desired.id);
+                return Err(Failure::Conflict { message: Quoted::new(&message) });
+            }
         };
         let answer = self.send(method, &path(desired.id), body).await?;
         let written = object(&answer)?;
@@ -186,6 +190,7 @@ fn object(answer: &Answer) -> Result<HeldAuthority, Failure> {
 struct Object {
     id: Uuid,
     cert: String,
+    cert_digest: Option<String>,
     tags: Option<Vec<String>>,
     created_at: Option<i64>,
 }
@@ -195,6 +200,7 @@ impl From<Object> for HeldAuthority {
         Self {
             id: object.id,
             authority: held_authority(&object.cert).map_err(|invalid| invalid.reason()),
+            digest: object.cert_digest.as_deref().and_then(LeafDigest::from_hex),
             tags: object.tags.into_iter().flatten().collect(),
             created_at: object.created_at,
         }

@@ -90,6 +90,8 @@ pub(super) fn served(cert: &str, key: &str) -> Option<Arc<CertifiedKey>> {
 /// Every certificate block, up to and including the first that is broken; other blocks are skipped.
 fn certificates(pem: &str) -> Vec<Result<CertificateDer<'static>, Broken>> {
     let mut found = Vec::new();
+    // OpenSSL's PEM_read_bio_X509 takes this label as well.
+    let pem = pem.replace("X509 CERTIFICATE-----", "CERTIFICATE-----");
     for item in rustls_pemfile::read_all(&mut pem.as_bytes()) {
         match item {
             Ok(Item::X509Certificate(der)) if X509Certificate::from_der(&der).is_ok() => {
