@@ -223,12 +223,17 @@ async fn a_renewal_that_nobody_signalled_is_signalled_at_the_start() {
 async fn what_no_port_shows_goes_by_the_times_of_files_and_workers() {
     let [first, second, _] = pairs();
     let mut scene = Scene::new(&["web"], &first);
+    let log = Log::listen();
     scene.publish("web", &second);
     scene.start_with(&["web"], nowhere);
-    scene.pod.until_state(State::InSync).await;
+    let shown = scene.pod.until_state(State::InSync).await;
     assert_eq!(scene.signals(), 1);
     sleep(s(600)).await;
     assert_eq!(scene.signals(), 1);
+    // What is not known of it is told for as long as it stands, and not in the log.
+    let told = [shown, scene.pod.binding("web")].map(|shown| shown.message.unwrap());
+    assert!(told.iter().all(|told| told.contains("lua_ssl_trusted_certificate")), "{told:?}");
+    assert_eq!(log.times("lua_ssl_trusted_certificate"), 0);
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::binding::Kind;
 use crate::clock::Timestamp;
-use crate::status::{BindingStatus, ObjectStatus, Shown, State, Status};
+use crate::status::{BindingStatus, ObjectStatus, Shown, Status};
 
 /// Where there is nothing to show.
 pub(super) const NOTHING: &str = "-";
@@ -91,12 +91,9 @@ pub(super) fn authorities(binding: &BindingStatus) -> Vec<String> {
 
 /// Reason, message and warnings of a binding, a line each.
 pub(super) fn notes(binding: &BindingStatus) -> Vec<String> {
-    let mut notes = Vec::new();
-    if binding.state != State::InSync {
-        let reason = binding.reason.map(|reason| reason.as_str().to_owned());
-        let why: Vec<String> = [reason, binding.message.clone()].into_iter().flatten().collect();
-        notes.extend((!why.is_empty()).then(|| why.join(": ")));
-    }
+    let reason = binding.reason.map(|reason| reason.as_str().to_owned());
+    let why: Vec<String> = [reason, binding.message.clone()].into_iter().flatten().collect();
+    let mut notes: Vec<String> = (!why.is_empty()).then(|| why.join(": ")).into_iter().collect();
     notes.extend(binding.warnings.iter().map(|warning| format!("warning: {warning}")));
     notes
 }

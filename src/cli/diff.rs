@@ -67,6 +67,10 @@ fn one(name: &BindingName, binding: &BindingStatus, now: Timestamp, width: Optio
     for authority in cells::authorities(binding) {
         text += &table::indented(&authority, width);
     }
+    // What else is known of it; otherwise the message stands in the heading.
+    if let (State::InSync, Some(message)) = (binding.state, &binding.message) {
+        text += &table::indented(message, width);
+    }
     for warning in &binding.warnings {
         text += &table::indented(&format!("warning: {warning}"), width);
     }

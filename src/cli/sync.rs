@@ -113,15 +113,24 @@ mod tests {
             message: Some("kong refused it".to_owned()),
             ..BindingStatus::starting(Timestamp(0))
         };
-        let bindings = [("web".parse().unwrap(), good), ("api".parse().unwrap(), bad)];
+        let unseen = BindingStatus {
+            state: State::InSync,
+            reason: None,
+            message: Some("no port shows it".to_owned()),
+            ..BindingStatus::starting(Timestamp(0))
+        };
+        let bindings = [("web", good), ("api", bad), ("cluster", unseen)];
+        let bindings = bindings.map(|(name, binding)| (name.parse().unwrap(), binding));
         let initial = initial_status(&Settings::default());
         let status = Status { bindings: bindings.into(), ..(*initial).clone() };
         let now = Timestamp(1_795_324_280 - 86_400 * 3);
         let expected = "\
-NAME  STATE    UNTIL                     SERVED                   NAMES
-api   refused  -                         -                        -
+NAME     STATE    UNTIL                     SERVED                   NAMES
+api      refused  -                         -                        -
     by_kong: kong refused it
-web   in_sync  2026-11-22 (3 days left)  AB:AB:AB:AB:AB:AB:AB:AB  a.test, b.test, c.test +1
+cluster  in_sync  -                         -                        -
+    no port shows it
+web      in_sync  2026-11-22 (3 days left)  AB:AB:AB:AB:AB:AB:AB:AB  a.test, b.test, c.test +1
     warning: the chain is odd
 ";
         assert_eq!(report(&status, now, None), expected);

@@ -150,7 +150,12 @@ impl Ledger {
         let Some(subject) = subject else {
             self.end_proving(name, now);
             self.landed(name, now);
-            return self.stand(name, Verdict::IN_SYNC, None, answered, now);
+            let verdict = if self.is_read_by_nginx(name) {
+                Verdict::in_sync_unseen()
+            } else {
+                Verdict::IN_SYNC
+            };
+            return self.stand(name, verdict, None, answered, now);
         };
         let memory = self.memory(name, now);
         let known = memory.proving.as_ref().filter(|proving| proving.subject == subject);
@@ -322,8 +327,11 @@ impl Ledger {
 
     /// It should be served, and was not seen yet.
     fn unproven(&self, name: &BindingName) -> Verdict {
-        let kind = self.memory.get(name).map(|memory| memory.status.kind);
-        if kind == Some(Kind::Reload) { Verdict::showing() } else { Verdict::proving() }
+        if self.is_read_by_nginx(name) { Verdict::showing() } else { Verdict::proving() }
+    }
+
+    fn is_read_by_nginx(&self, name: &BindingName) -> bool {
+        self.memory.get(name).is_some_and(|memory| memory.status.kind == Kind::Reload)
     }
 
     fn climbed(

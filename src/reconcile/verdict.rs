@@ -25,6 +25,12 @@ pub(super) struct Verdict {
 impl Verdict {
     pub(super) const IN_SYNC: Self = Self { state: State::InSync, reason: None, message: None };
 
+    /// nginx should have read it, and no handshake can tell.
+    pub(super) fn in_sync_unseen() -> Self {
+        let message = "nginx has started its workers since, which is all that is known, as no port shows the pair; what Kong copies when it starts (lua_ssl_trusted_certificate, and through it a data plane's shared cluster_cert) needs a restart";
+        Self { message: Some(message.to_owned()), ..Self::IN_SYNC }
+    }
+
     pub(super) fn new(state: State, reason: Reason, message: impl Into<String>) -> Self {
         Self { state, reason: Some(reason), message: Some(message.into()) }
     }
