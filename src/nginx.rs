@@ -1,13 +1,14 @@
 //! The nginx that Kong runs in: what it read from files it reads anew when its master gets SIGHUP
 //! ([signals]).
 //!
-//! The master is found by its PID file, by what Kong's Admin API tells, or among all processes; a
-//! process that does not call itself a master is never signalled. nginx does not answer a signal:
+//! The master is found by its PID file, by what Kong's Admin API tells, or among all processes, where
+//! it has to have been started as Kong does it; a process that does not call itself a master is never
+//! signalled. nginx does not answer a signal:
 //! where it cannot take its files it keeps the old ones, and writes a line into its own log. That
 //! new workers come is the only sign of success.
 //!
-//! Any nginx in the pod looks the same: where there is another beside Kong's, a PID file has to
-//! tell which one is meant.
+//! Where more than one Kong runs here, or one that was started in another way, a PID file has to tell
+//! which nginx is meant.
 //!
 //! [signals]: https://nginx.org/en/docs/control.html
 
@@ -129,10 +130,11 @@ fn pid_in(path: &Path) -> Result<u32, NoReload> {
 }
 
 fn the_only_one(seen: &Processes) -> Result<Master, NoReload> {
-    match seen.masters()[..] {
-        [] => Err(seen.obstacle().unwrap_or(NoReload::NotRunning)),
-        [pid] => Master::open(pid)?.ok_or(NoReload::Gone { pid }),
-        ref pids => Err(NoReload::Several { pids: pids.to_vec() }),
+    match (&seen.kongs_masters()[..], seen.masters()) {
+        ([], others) if others.is_empty() => Err(seen.obstacle().unwrap_or(NoReload::NotRunning)),
+        ([], pids) => Err(NoReload::Foreign { pids }),
+        ([pid], _) => Master::open(*pid)?.ok_or(NoReload::Gone { pid: *pid }),
+        (pids, _) => Err(NoReload::Several { pids: pids.to_vec() }),
     }
 }
 
@@ -177,8 +179,14 @@ pub enum NoReload {
         "/proc does not show this container's processes; mount a proc file system of its own there"
     )]
     NoProc,
-    /// More than one nginx.
-    #[error("several nginx masters are running here ({pids}); set CERT_RELOADER__RELOAD__PID_FILE to the PID file of Kong's, pids/nginx.pid in its prefix", pids = listed(.pids))]
+    /// Those that are here were not started by Kong.
+    #[error("of the nginx masters here ({pids}) none was started as Kong starts its own (-p PREFIX -c nginx.conf); if one of them is Kong's, set CERT_RELOADER__RELOAD__PID_FILE to its PID file, pids/nginx.pid in Kong's prefix", pids = listed(.pids))]
+    Foreign {
+        /// Their process ids.
+        pids: Vec<u32>,
+    },
+    /// More than one Kong.
+    #[error("several nginx masters of Kong are running here ({pids}); set CERT_RELOADER__RELOAD__PID_FILE to the PID file of Kong's, pids/nginx.pid in its prefix", pids = listed(.pids))]
     Several {
         /// Their process ids.
         pids: Vec<u32>,
@@ -263,7 +271,7 @@ impl NoReload {
     /// Whether it goes without anyone who mends it.
     #[must_use]
     pub const fn may_pass(&self) -> bool {
-        self.is_absence() || matches!(self, Self::System { .. })
+        self.is_absence() || matches!(self, Self::Foreign { .. } | Self::System { .. })
     }
 
     /// The kind of trouble, as it stands in labels.
@@ -274,6 +282,7 @@ impl NoReload {
             Self::Unshared => "processes_not_shared",
             Self::Hidden => "processes_hidden",
             Self::NoProc => "no_proc",
+            Self::Foreign { .. } => "foreign_master",
             Self::Several { .. } => "several_masters",
             Self::NoPidFile { .. } => "no_pid_file",
             Self::PidFileUnreadable { .. } => "pid_file_unreadable",
@@ -308,7 +317,8 @@ mod tests {
 
     use super::*;
 
-    const MASTER: &str = "nginx: master process /usr/sbin/nginx -c /etc/nginx/nginx.conf";
+    const MASTER: &str = "nginx: master process /usr/sbin/nginx -p /usr/local/kong -c nginx.conf";
+    const FOREIGN: &str = "nginx: master process nginx -g daemon off;";
     const NOBODY: u32 = 65534;
 
     /// A process that waits for its end, and calls itself as it is told. SIGHUP ends it.
@@ -496,6 +506,16 @@ mod tests {
         assert_eq!(nginx.reload(None).unwrap().pid(), one.pid());
         assert!(one.was_hung_up() && !other.was_hung_up());
 
+        let other = Fake::named(FOREIGN);
+        let foreign = NoReload::Foreign { pids: vec![other.pid()] };
+        assert_eq!(no_reload(&mut nginx, None), foreign);
+        let one = Fake::named(MASTER);
+        assert_eq!(nginx.reload(None).unwrap().pid(), one.pid());
+        assert!(one.was_hung_up());
+        // Named, it is signalled.
+        assert_eq!(nginx.reload(Some(other.pid())).unwrap().pid(), other.pid());
+        assert!(other.was_hung_up());
+
         let (one, other) = (Fake::named(MASTER), Fake::named(MASTER));
         let several = NoReload::Several { pids: vec![one.pid(), other.pid()] };
         assert_eq!(no_reload(&mut nginx, None), several);
@@ -590,6 +610,7 @@ mod tests {
             NoReload::Unshared,
             NoReload::Hidden,
             NoReload::NoProc,
+            NoReload::Foreign { pids: vec![7, 8] },
             NoReload::Several { pids: vec![7, 8] },
             NoReload::NoPidFile { path: path.clone() },
             NoReload::PidFileUnreadable { problem: "/run is a directory".to_owned() },

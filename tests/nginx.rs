@@ -124,6 +124,17 @@ async fn a_pair_that_nginx_does_not_take_brings_no_new_workers_and_the_old_one_s
 }
 
 #[tokio::test]
+async fn one_that_was_started_as_kong_starts_its_own_is_found_among_all_processes() {
+    let Some(pod) = Pod::new().await else { return };
+    match Nginx::new(None).check(None) {
+        Ok(()) => {}
+        // Other tests have one, too.
+        Err(NoReload::Several { pids }) => assert!(pids.contains(&pod.process.pid()), "{pids:?}"),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
 async fn a_master_that_is_gone_is_told_and_its_workers_cannot_be_seen() {
     let Some(mut pod) = Pod::new().await else { return };
     let reloading = pod.reload().await;

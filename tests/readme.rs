@@ -151,6 +151,7 @@ fn reasons(state: &str) -> Vec<Reason> {
         NoReload::Unshared,
         NoReload::Hidden,
         NoReload::NoProc,
+        NoReload::Foreign { pids: Vec::new() },
         NoReload::Several { pids: Vec::new() },
         NoReload::NoPidFile { path: path.clone() },
         NoReload::PidFileUnreadable { problem: String::new() },

@@ -4,14 +4,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use procfs::{ProcError, ProcResult};
 
 use super::NoReload;
 
-/// Enough of a command line to tell what nginx calls the process.
-const TITLE: u64 = 64;
+/// Enough of a command line to tell what nginx calls the process, and a master's arguments.
+const TITLE: u64 = 4096;
+/// What comes before them.
+const MASTER: &[u8] = b"nginx: master process";
 
 /// A process, and no other that gets its number later.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,7 +35,10 @@ pub(super) struct Process {
 /// What a process is to nginx, by its command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
-    Master,
+    Master {
+        /// It was started as Kong starts its own.
+        is_kongs: bool,
+    },
     /// One that takes connections: not one that is shutting down.
     Worker,
     Other,
@@ -57,14 +63,14 @@ impl Process {
 
     /// Whether it is a master, and not we ourselves.
     pub(super) fn is_foreign_master(&self) -> bool {
-        self.role == Role::Master && self.identity.pid != std::process::id()
+        self.role.is_master() && self.identity.pid != std::process::id()
     }
 }
 
 impl Role {
     fn of(title: &[u8]) -> Self {
-        if title.starts_with(b"nginx: master process") {
-            Self::Master
+        if let Some(arguments) = title.strip_prefix(MASTER) {
+            Self::Master { is_kongs: are_kongs(arguments) }
         } else if title.starts_with(b"nginx: worker process")
             && !title.starts_with(b"nginx: worker process is shutting down")
         {
@@ -73,6 +79,23 @@ impl Role {
             Self::Other
         }
     }
+
+    const fn is_master(self) -> bool {
+        matches!(self, Self::Master { .. })
+    }
+}
+
+/// Whether Kong starts its nginx so: `-p PREFIX -c nginx.conf`, as its [code], its container image
+/// and its service for systemd do. After `kong prepare` the path may stand there whole.
+///
+/// [code]: https://github.com/Kong/kong/blob/3.9.3/kong/cmd/utils/nginx_signals.lua#L169
+fn are_kongs(arguments: &[u8]) -> bool {
+    let line = arguments.split(|byte| *byte == 0).next().unwrap_or_default();
+    let line = String::from_utf8_lossy(line);
+    let words: Vec<&str> = line.split(' ').collect();
+    let after = |flag| words.windows(2).find(|pair| pair[0] == flag).map(|pair| Path::new(pair[1]));
+    let (Some(prefix), Some(file)) = (after("-p"), after("-c")) else { return false };
+    prefix.join(file) == prefix.join("nginx.conf")
 }
 
 /// Whom a signal to `pid` needs to come from. The owner of its directory in /proc does not tell:
@@ -107,10 +130,16 @@ impl Processes {
         Ok(Self { all: all.map(|process| (process.identity.pid, process)).collect(), ours })
     }
 
+    /// The masters that were started as Kong starts its own.
+    pub(super) fn kongs_masters(&self) -> Vec<u32> {
+        let is_kongs = |pid: &u32| self.all[pid].role == Role::Master { is_kongs: true };
+        self.masters().into_iter().filter(is_kongs).collect()
+    }
+
     /// The masters, without their children: a child is called master, too, until it is a worker.
     pub(super) fn masters(&self) -> Vec<u32> {
         let is_master = |pid: &u32| {
-            *pid != self.ours && self.all.get(pid).is_some_and(|it| it.role == Role::Master)
+            *pid != self.ours && self.all.get(pid).is_some_and(|it| it.role.is_master())
         };
         let is_outermost = |pid: &u32| !is_master(&self.all[pid].parent);
         self.all.keys().copied().filter(|pid| is_master(pid) && is_outermost(pid)).collect()
@@ -118,7 +147,7 @@ impl Processes {
 
     pub(super) fn has_master(&self, master: Identity) -> bool {
         let found = self.all.get(&master.pid);
-        found.is_some_and(|found| found.role == Role::Master && found.identity == master)
+        found.is_some_and(|found| found.role.is_master() && found.identity == master)
     }
 
     /// The workers of `master` that take connections.
@@ -193,6 +222,29 @@ mod tests {
 
     const MASTER: &str =
         "nginx: master process /usr/local/openresty/nginx/sbin/nginx -p /usr/local/kong";
+
+    #[test]
+    fn kongs_master_is_known_by_the_arguments_that_kong_starts_it_with() {
+        let titles = [
+            ("nginx -p /usr/local/kong -c nginx.conf", true),
+            ("/usr/local/openresty/nginx/sbin/nginx -p /kong_prefix/ -c nginx.conf\0\0\0", true),
+            ("nginx -p /usr/local/kong -c /usr/local/kong/nginx.conf", true),
+            ("nginx -c nginx.conf -p /usr/local/kong", true),
+            ("nginx -g daemon off;", false),
+            ("nginx", false),
+            ("/usr/sbin/nginx -c /etc/nginx/nginx.conf", false),
+            ("nginx -c nginx.conf", false),
+            ("nginx -p /usr/local/kong", false),
+            ("nginx -p /usr/local/apisix -c /usr/local/apisix/conf/nginx.conf", false),
+            ("nginx\0-p\0/usr/local/kong\0-c\0nginx.conf", false),
+        ];
+        for (arguments, is_kongs) in titles {
+            let title = format!("nginx: master process {arguments}");
+            assert_eq!(Role::of(title.as_bytes()), Role::Master { is_kongs }, "{title}");
+            let found = processes(&[(7, 0, title.leak()), (8, 0, MASTER)]).kongs_masters();
+            assert_eq!(found, if is_kongs { vec![7] } else { vec![] });
+        }
+    }
     const WORKER: &str = "nginx: worker process\0\0\0\0";
     const LEAVING: &str = "nginx: worker process is shutting down";
     const HELPER: &str = "nginx: privileged agent process";

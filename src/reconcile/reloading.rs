@@ -223,7 +223,7 @@ impl Reloads {
         self.trouble_since = since;
         let lasts = since.is_some_and(|since| since.elapsed() >= LOOK_AGAIN);
         let finding = trouble
-            .filter(|trouble| !is_state && (lasts || !trouble.is_absence()))
+            .filter(|trouble| !is_state && (lasts || !trouble.may_pass()))
             .map(|trouble| format!("nginx could not be told of a renewal now: {trouble}"));
         if let Some(problem) = finding.as_ref().filter(|_| self.finding != finding) {
             warn!(%problem, "nginx could not be told to reload");

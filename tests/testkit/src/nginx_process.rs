@@ -59,7 +59,8 @@ impl NginxProcess {
         let (settings, log) = (home.join("nginx.conf"), home.join("error.log"));
         fs::write(&settings, configuration(home, &ports, pairs)).unwrap();
         let mut command = Command::new(program);
-        command.arg("-p").arg(home).arg("-c").arg(&settings).arg("-e").arg(&log);
+        // As Kong starts its own.
+        command.arg("-p").arg(home).args(["-c", "nginx.conf"]).arg("-e").arg(&log);
         let errors = File::create(home.join("stderr.log")).unwrap();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
         // A group of its own, so that no worker is left.
