@@ -72,6 +72,44 @@ macro_rules! against_an_nginx {
 }
 reload::for_each_reload_scenario!(against_an_nginx);
 
+macro_rules! against_an_nginx_beside_the_stand_in {
+    ($scenario:ident) => {
+        #[tokio::test]
+        async fn $scenario() {
+            let Some(served) = Served::start().await else { return };
+            let kong = stand_in_with(KongModel::without_database()).await;
+            forget_at_each_reload(&kong, served.nginx.error_log_file());
+            let scenario = async |nginx: &Signalled, _: &Pki| {
+                let scenario = async |stage: &Stage| reload::$scenario(nginx, stage).await;
+                play_alone(Target::new(place_of(&kong)), scenario).await;
+            };
+            play_and_put_back(served.signalled(), scenario).await;
+            served.is_as_at_first().await;
+        }
+    };
+}
+reload::for_each_forgetful_scenario!(against_an_nginx_beside_the_stand_in);
+
+/// The stand-in has no files of its own: it reads `declarative_config` when this nginx reloads.
+fn forget_at_each_reload(kong: &Arc<KongStandIn>, log: PathBuf) {
+    let kong = Arc::downgrade(kong);
+    tokio::spawn(async move {
+        let mut reloads = 0;
+        while let Some(kong) = kong.upgrade() {
+            let log = fs::read_to_string(&log).unwrap();
+            let seen = log.matches("signal 1 (SIGHUP) received").count();
+            if std::mem::replace(&mut reloads, seen) < seen {
+                let config = "_format_version: '3.0'\nconsumers: [{username: there}]\n";
+                let body = json!({ "config": config });
+                kong.model().forget_everything();
+                kong.model().answer(&Request::json("POST", "/config", &body));
+            }
+            drop(kong);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+}
+
 /// An nginx, and the pair of files that it serves.
 struct Served {
     nginx: NginxProcess,

@@ -1,5 +1,6 @@
 //! The scenarios of `end_to_end/` against real Kongs, by `cargo test --test real_kong -- --ignored`;
-//! with `on_a_database`, `without_a_database` or `by_signal` before the `--`, those alone.
+//! with `on_a_database`, `without_a_database`, `by_signal` or `with_declarative_config` before the
+//! `--`, those alone.
 //!
 //! Where the Kongs are is told by variables, for each kind of Kong its own:
 //!
@@ -9,7 +10,8 @@
 //!   runs other configurations meanwhile.
 //! - `KONG_PID_FILE` is the `nginx.pid` of one of these (of the second, if both are told), and
 //!   `KONG_SSL_CERT` and `KONG_SSL_CERT_KEY` are the files that it serves to clients without SNI: all
-//!   as they are seen from here. Its processes must be seen and signalled from here too.
+//!   as they are seen from here. Its processes must be seen and signalled from here too. With
+//!   `declarative_config` a Kong without a database forgets at a reload what was posted.
 //!
 //! Nothing stays behind there.
 #![allow(
@@ -87,6 +89,30 @@ mod by_signal {
         };
     }
     reload::for_each_reload_scenario!(against_a_real_kong);
+}
+
+mod with_declarative_config {
+    use testkit::Pki;
+
+    use super::stage::Stage;
+    use super::{ALONE, DBLESS, Signalled, dbless, real_kong, real_nginx, reload};
+
+    macro_rules! against_a_real_kong {
+        ($scenario:ident) => {
+            #[tokio::test]
+            #[ignore = "needs all variables of a Kong without a database, with declarative_config"]
+            async fn $scenario() {
+                let _alone = ALONE.lock().await;
+                let kong = real_kong(&DBLESS).await;
+                let scenario = async |nginx: &Signalled, _: &Pki| {
+                    let scenario = async |stage: &Stage| reload::$scenario(nginx, stage).await;
+                    dbless::play_alone(kong, scenario).await;
+                };
+                reload::play_and_put_back(real_nginx().await, scenario).await;
+            }
+        };
+    }
+    reload::for_each_forgetful_scenario!(against_a_real_kong);
 }
 
 /// A Kong without a database has one configuration for all tests, and one pair of files.

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use testkit::{CertifiedPair, Pki, SidecarProcess, TlsClient};
 use tokio::process::Command;
 
-use crate::stage::{PROGRAM, compared_again, in_sync_with};
+use crate::stage::{PROGRAM, Stage, compared_again, in_sync_with, publish};
 use crate::target::until;
 
 /// Hands each scenario to `$test`, which makes a test of it.
@@ -23,6 +23,15 @@ macro_rules! for_each_reload_scenario {
     };
 }
 pub(crate) use for_each_reload_scenario;
+
+/// As [`for_each_reload_scenario`]; these are for an nginx that is a Kong's without a database, which
+/// reads `declarative_config` when it reloads, and forgets what was posted.
+macro_rules! for_each_forgetful_scenario {
+    ($test:ident) => {
+        $test!(what_kong_forgets_when_it_reloads_is_there_again);
+    };
+}
+pub(crate) use for_each_forgetful_scenario;
 
 /// The binding.
 const NAME: &str = "ssl_cert";
@@ -99,6 +108,36 @@ pub(crate) async fn nginx_is_not_told_of_a_broken_pair_and_serves_the_former(
     nginx.serves(mended.chain_ders()).await;
 }
 
+pub(crate) async fn what_kong_forgets_when_it_reloads_is_there_again(
+    nginx: &Signalled,
+    stage: &Stage,
+) {
+    let (kong, pod) = (&stage.kong, stage.pod());
+    let pushed = stage.pair(&["a"]);
+    publish(&pod.volume("web"), &pushed);
+    let settings = nginx.settings();
+    let mut settings: Vec<_> = settings.iter().map(|(name, value)| (*name, &**value)).collect();
+    // Only the reload can tell that it is gone.
+    settings.extend([("DECLARATIVE__POLL", "1h"), ("RELOAD__MIN_INTERVAL", "1s")]);
+    let sidecar = pod.sidecar(&settings).await;
+    sidecar.until("web", in_sync_with(&pushed)).await;
+    sidecar.until_state(NAME, "in_sync").await;
+    assert_eq!(kong.all("services").await.len(), 1);
+    let renewed = stage.pki.pair(&["a.test"]);
+    nginx.publish(&renewed);
+    nginx.serves(renewed.chain_ders()).await;
+    // What someone else posted is gone for good.
+    let has_forgotten = async || kong.all("services").await.is_empty().then_some(());
+    until("kong forgets; is declarative_config set, without services?", has_forgotten).await;
+    let is_there = async || {
+        let all = kong.all("certificates").await;
+        all.iter().any(|object| object["cert"] == pushed.chain_pem()).then_some(())
+    };
+    until("the certificate is there again", is_there).await;
+    kong.serves("a", pushed.chain_ders()).await;
+    sidecar.until("web", in_sync_with(&pushed)).await;
+}
+
 fn times_told(sidecar: &SidecarProcess) -> usize {
     let is_it = |line: &String| {
         serde_json::from_str::<Value>(line).is_ok_and(|event| event["message"] == TOLD)
@@ -107,23 +146,28 @@ fn times_told(sidecar: &SidecarProcess) -> usize {
 }
 
 impl Signalled {
+    /// What leads a sidecar to its files and its process.
+    fn settings(&self) -> [(&'static str, String); 4] {
+        let text = |path: &Path| path.to_str().unwrap().to_owned();
+        [
+            ("RELOAD__FILES__SSL_CERT__CERT", text(&self.cert)),
+            ("RELOAD__FILES__SSL_CERT__KEY", text(&self.key)),
+            ("RELOAD__FILES__SSL_CERT__ADDRESS", self.proxy.to_string()),
+            ("RELOAD__PID_FILE", text(&self.pid_file)),
+        ]
+    }
+
     /// Starts the program with nothing to do but this.
     async fn sidecar(&self, home: &TempDir) -> SidecarProcess {
-        let proxy = self.proxy.to_string();
-        let text = |path: &Path| path.to_str().unwrap().to_owned();
-        let [certs, cert, key, pid_file] =
-            [home.path(), &self.cert, &self.key, &self.pid_file].map(text);
-        let settings = [
+        let settings = self.settings();
+        let mut settings: Vec<_> = settings.iter().map(|(name, value)| (*name, &**value)).collect();
+        settings.extend([
             ("ADMIN__URL", ""),
-            ("CERTS_DIR", &*certs),
-            ("RELOAD__FILES__SSL_CERT__CERT", &*cert),
-            ("RELOAD__FILES__SSL_CERT__KEY", &*key),
-            ("RELOAD__FILES__SSL_CERT__ADDRESS", &*proxy),
-            ("RELOAD__PID_FILE", &*pid_file),
+            ("CERTS_DIR", home.path().to_str().unwrap()),
             ("RELOAD__MIN_INTERVAL", "1s"),
             ("RESYNC_INTERVAL", "500ms"),
             ("LOG__LEVEL", "debug"),
-        ];
+        ]);
         SidecarProcess::start(PROGRAM, &settings).await
     }
 

@@ -36,6 +36,7 @@ macro_rules! for_each_scenario {
         $test!(each_ca_certificate_of_a_file_is_an_object_with_its_id_told);
         $test!(a_ca_certificate_with_an_id_is_replaced_in_place);
         $test!(a_ca_certificate_of_someone_else_is_used_as_it_is);
+        $test!(a_ca_certificate_of_someone_else_at_the_id_is_replaced_and_nothing_else_of_it);
     };
 }
 pub(crate) use for_each_scenario;
@@ -541,4 +542,33 @@ pub(crate) async fn a_ca_certificate_of_someone_else_is_used_as_it_is(stage: &St
     );
     compared_again(&sidecar).await;
     assert_eq!(kong.authority(&theirs).await, Some(before));
+}
+
+pub(crate) async fn a_ca_certificate_of_someone_else_at_the_id_is_replaced_and_nothing_else_of_it(
+    stage: &Stage,
+) {
+    let (kong, pod) = (&stage.kong, stage.pod());
+    let volume = pod.volume("cas");
+    let (former, renewed) = (stage.authority("former"), stage.authority("renewed"));
+    let id = kong.new_id();
+    let body = json!({"cert": former.pem(), "tags": ["team:edge"]});
+    let before = kong.send("PUT", &format!("/ca_certificates/{id}"), &body).await;
+    publish_authorities(&volume, &[&former]);
+    let file = authorities_in(&volume);
+    let settings = [("CA_CERTIFICATES__CA__FILE", &*file), ("CA_CERTIFICATES__CA__ID", &id)];
+    let sidecar = pod.sidecar(&settings).await;
+    sidecar.until_state("ca", "in_sync").await;
+    publish_authorities(&volume, &[&renewed]);
+    let is_renewed = |shown: &Value| {
+        let object = &shown["objects"][0];
+        let subject = object["subject"].as_str().unwrap_or_default();
+        let is_adopted = object["adopted"] == true;
+        shown["state"] == "in_sync" && is_adopted && subject.contains("renewed")
+    };
+    sidecar.until("ca", is_renewed).await;
+    let after = kong.authority(&renewed).await.unwrap();
+    for field in ["id", "tags", "created_at"] {
+        assert_eq!(after[field], before[field], "{field}");
+    }
+    assert_eq!(kong.authority(&former).await, None);
 }

@@ -124,6 +124,12 @@ impl NginxProcess {
         pids.filter(|pid| title(*pid) == "nginx: worker process").collect()
     }
 
+    /// Where it writes what happens.
+    #[must_use]
+    pub fn error_log_file(&self) -> PathBuf {
+        self.home.join("error.log")
+    }
+
     /// What it wrote so far.
     #[must_use]
     pub fn error_log(&self) -> String {
