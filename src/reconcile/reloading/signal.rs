@@ -30,6 +30,8 @@ pub(super) struct UnderWay {
     pub(super) reloading: Reloading,
     pub(super) since: Instant,
     pub(super) files: BTreeMap<BindingName, Fingerprint>,
+    /// Those that it had not read before.
+    told: BTreeSet<BindingName>,
 }
 
 /// Why nginx is not told now.
@@ -142,9 +144,9 @@ impl Ledger {
             reloads.known(name).at_signal = Some(*file);
         }
         let is_new = |(name, file): &(&BindingName, &Fingerprint)| !reloads.has_read(name, **file);
-        let open = files.iter().filter(is_new).map(|(name, _)| name.clone()).collect();
-        reloads.under_way = Some(UnderWay { reloading, since, files });
-        Ok(open)
+        let told: BTreeSet<_> = files.iter().filter(is_new).map(|(name, _)| name.clone()).collect();
+        reloads.under_way = Some(UnderWay { reloading, since, files, told: told.clone() });
+        Ok(told)
     }
 
     fn files_for_nginx(&self) -> impl Iterator<Item = (&BindingName, &Memory)> {
@@ -196,8 +198,11 @@ impl Ledger {
             }
             None => PushOutcome::Failed,
         };
-        for (name, file) in files {
+        for name in &under_way.told {
             self.metrics.push(name, outcome);
+        }
+        // Of the others a handshake was quicker to tell.
+        for (name, file) in files {
             let known = self.reloads.known(name);
             match outcome {
                 PushOutcome::Applied => {
