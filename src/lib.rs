@@ -42,5 +42,6 @@ pub mod sidecar;
 // What is known, and who is told.
 pub mod cli;
 pub mod http;
+pub mod log;
 pub mod metrics;
 pub mod status;

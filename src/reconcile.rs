@@ -19,7 +19,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::yield_now;
-use tracing::warn;
 
 use self::files::Looked;
 use self::ledger::Ledger;
@@ -30,6 +29,7 @@ use self::verdict::Verdict;
 use crate::binding::{Binding, Kind};
 use crate::clock::Timestamp;
 use crate::kong::{Failure, Gate, Kong, Mode, Wire};
+use crate::log::tell;
 use crate::metrics::Metrics;
 use crate::names::BindingName;
 use crate::nginx::Reload;
@@ -334,7 +334,7 @@ impl<W: Wire> Reconciler<W> {
             Ok(()) => self.credentials_told = false,
             Err(unusable) if !self.credentials_told => {
                 self.credentials_told = true;
-                warn!(problem = %unusable, "credentials cannot be used");
+                tell!(CREDENTIALS, problem = %unusable);
             }
             Err(_) => {}
         }
@@ -373,7 +373,7 @@ impl<W: Wire> Reconciler<W> {
     async fn look_elsewhere(&mut self, trouble: Option<&Failure>) {
         let Some(kong) = &mut self.kong else { return };
         if let Some(found) = kong.look_elsewhere(trouble).await {
-            warn!(problem = %found, "an Admin API answers elsewhere");
+            tell!(ELSEWHERE, problem = %found);
         }
     }
 

@@ -15,13 +15,13 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{info, warn};
 
 use self::points::Points;
 use self::report::{Around, tell_meanwhile};
 use crate::binding::Bindings;
 use crate::clock::{Clock, Timestamp};
 use crate::kong::{Gate, Kong, Wire};
+use crate::log::tell;
 use crate::metrics::Metrics;
 use crate::names::BindingName;
 use crate::nginx::Reload;
@@ -151,7 +151,7 @@ async fn finish(pass: impl Future, gate: Option<&Gate>) {
         gate.close();
     }
     if timeout(LAST_WRITE, pass).await.is_err() {
-        warn!("a call to kong was cut off by the shutdown");
+        tell!(CUT_OFF);
     }
 }
 
@@ -200,17 +200,12 @@ impl<'a> Sidecar<'a> {
 
     fn begin(&mut self) {
         let admin_url = self.settings.admin.url.as_ref().map(ToString::to_string);
-        info!(
-            version = env!("CARGO_PKG_VERSION"), instance = %self.settings.instance,
-            admin_url, certs_dir = %self.settings.certs_dir.display(), dry_run = self.settings.dry_run, "started"
-        );
+        tell!(STARTED, version = env!("CARGO_PKG_VERSION"), instance = %self.settings.instance,
+            admin_url, certs_dir = %self.settings.certs_dir.display(), dry_run = self.settings.dry_run);
         self.discover();
         self.follow();
         if self.bindings.is_empty() {
-            warn!(
-                certs_dir = %self.settings.certs_dir.display(),
-                "no certificates found; mount Secrets with tls.crt and tls.key beneath it, or set CERT_RELOADER__CERTIFICATES__NAME__DIR"
-            );
+            tell!(NONE_FOUND, certs_dir = %self.settings.certs_dir.display());
         }
         self.publish(None, &[]);
     }

@@ -3,13 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tracing::{error, info};
-
 use super::parts::{Assembly, assemble};
 use super::signals::Signals;
 use super::{complain, exit, found, runtime};
 use crate::clock::Clock;
 use crate::http::{self, Pages};
+use crate::log::tell;
 use crate::settings::Settings;
 use crate::sidecar;
 use crate::watch::kernel;
@@ -28,14 +27,14 @@ async fn live(settings: &Settings, clock: &Arc<dyn Clock>) -> u8 {
     let listener = match http::bind(settings.listen).await {
         Ok(listener) => listener,
         Err(problem) => {
-            error!(%problem, "cannot start");
+            tell!(CANNOT_START, %problem);
             return exit::FAILED;
         }
     };
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(problem) => {
-            error!(%problem, "cannot start");
+            tell!(CANNOT_START, %problem);
             return exit::FAILED;
         }
     };
@@ -48,15 +47,15 @@ async fn live(settings: &Settings, clock: &Arc<dyn Clock>) -> u8 {
         is_public: settings.status.public,
     };
     if let Ok(address) = listener.local_addr() {
-        info!(%address, "listening");
+        tell!(LISTENING, %address);
     }
     let server = tokio::spawn(http::serve(listener, pages));
     let shutdown = async move {
         let signal = signals.next().await;
-        info!(signal, "stopping");
+        tell!(STOPPING, signal);
     };
     sidecar::run(settings, parts, shutdown).await;
     server.abort();
-    info!("stopped");
+    tell!(STOPPED);
     exit::OK
 }

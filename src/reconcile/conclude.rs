@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use tracing::{debug, info, warn};
-
 use super::ledger::{Ledger, pair};
 use super::memory::Memory;
 use super::plan::{Candidate, Decided, Outcome, Plan, Planned};
-use super::verdict::{Verdict, tell, why};
+use super::verdict::{Verdict, log_state, why};
 use super::warnings::{objects, warnings};
 use super::{Again, Conclusion, Obstacle};
 use crate::bundle::Facts;
@@ -16,6 +14,7 @@ use crate::decide::{Decision, Wait};
 use crate::desired::Desired;
 use crate::held::Held;
 use crate::kong::{Failure, Query};
+use crate::log::tell;
 use crate::metrics::PushOutcome;
 use crate::names::BindingName;
 use crate::status::{Reason, Shown, State};
@@ -131,7 +130,7 @@ impl Ledger {
         let is_overdue = decision == Decision::Hold(Wait::KongNewer { overdue: true });
         if is_overdue && memory.status.message != verdict.message {
             let detail = verdict.message.as_deref().unwrap_or_default();
-            warn!(binding = %name, detail, "held for longer than HOLD");
+            tell!(HELD_LONG, binding = %name, detail);
         }
         self.stand(name, verdict, again, Some(true), now)
     }
@@ -230,10 +229,8 @@ impl Ledger {
         facts: &Facts,
         now: Timestamp,
     ) -> Conclusion {
-        info!(
-            binding = %name, object = %decided.desired.shown(), fingerprint = %facts.fingerprint,
-            why = why(decided.decision), "pushed"
-        );
+        tell!(PUSHED, binding = %name, object = %decided.desired.shown(), fingerprint = %facts.fingerprint,
+            why = why(decided.decision));
         tell_created(name, &decided.desired, held);
         self.metrics.push(name, PushOutcome::Applied);
         self.show_object(name, &decided.desired, Some(held), facts, now);
@@ -284,7 +281,7 @@ impl Ledger {
         warnings.extend(self.unasked(held.and_then(Held::certificate)));
         let status = &mut self.memory(name, now).status;
         for warning in warnings.iter().filter(|warning| !status.warnings.contains(warning)) {
-            warn!(binding = %name, warning, "served with a warning");
+            tell!(ODD, binding = %name, warning);
         }
         status.warnings = warnings;
         status.objects = held.map(|held| objects(desired, held)).unwrap_or_default();
@@ -329,9 +326,9 @@ impl Ledger {
         status.reason = verdict.reason;
         status.message = verdict.message;
         if changed {
-            tell(name, status);
+            log_state(name, status);
         } else {
-            debug!(binding = %name, state = %status.state, "looked at");
+            tell!(LOOKED_AT, binding = %name, state = %status.state);
         }
         Conclusion { name: name.clone(), status: memory.shown(), again, prove: None, answered }
     }
@@ -342,7 +339,7 @@ fn tell_created(name: &BindingName, desired: &Desired, held: &Held) {
     let ids = held.ids();
     for object in desired.created_authorities().filter(|object| ids.contains(&object.id)) {
         let subject = object.authority.subject();
-        info!(binding = %name, object = %object.id, %subject, "CA certificate created");
+        tell!(CA_CREATED, binding = %name, object = %object.id, %subject);
     }
 }
 

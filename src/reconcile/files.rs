@@ -1,7 +1,5 @@
 //! The look at files: what one generation says, and what the ledger keeps of it.
 
-use tracing::{info, warn};
-
 use super::ledger::Ledger;
 use super::memory::{Memory, TEMPORARY};
 use super::plan::Candidate;
@@ -15,6 +13,7 @@ use crate::claims::Place;
 use crate::clock::Timestamp;
 use crate::desired;
 use crate::kong::Query;
+use crate::log::tell;
 use crate::names::BindingName;
 use crate::status::{Reason, Shown, State};
 use crate::volume::{Generation, Mounts, Reason as Unreadable};
@@ -151,7 +150,7 @@ impl Ledger {
         memory.length = Some(*length);
         if memory.note_bundle(*fingerprint) {
             self.metrics.generation(&binding.name);
-            info!(binding = %binding.name, %fingerprint, "generation seen");
+            tell!(GENERATION, binding = %binding.name, %fingerprint);
         }
     }
 
@@ -160,15 +159,13 @@ impl Ledger {
         memory.status.file = Some(Shown::from(facts));
         memory.status.renew_at = renew_at(binding, facts);
         if facts.temporary && !memory.is_temporary {
-            warn!(binding = %binding.name, problem = TEMPORARY, "temporary certificate");
+            tell!(TEMPORARY, binding = %binding.name, problem = TEMPORARY);
         }
         memory.is_temporary = facts.temporary;
         if memory.note_bundle(facts.fingerprint) {
             self.metrics.generation(&binding.name);
-            info!(
-                binding = %binding.name, fingerprint = %facts.fingerprint,
-                not_after = %facts.validity.not_after, "generation seen"
-            );
+            tell!(GENERATION, binding = %binding.name, fingerprint = %facts.fingerprint,
+                not_after = %facts.validity.not_after);
         }
     }
 
@@ -214,7 +211,7 @@ impl Memory {
     fn note_mounts(&mut self, binding: &Binding, mounts: &Mounts) {
         let frozen = binding.source().frozen(mounts);
         for problem in frozen.iter().filter(|mount| !self.frozen.contains(mount)) {
-            warn!(binding = %binding.name, %problem, "the mount never shows a renewal");
+            tell!(NEVER_RENEWED, binding = %binding.name, %problem);
         }
         self.frozen = frozen;
     }

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::{info, warn};
 
 use super::ledger::Ledger;
 use super::subject::{Proving, Subject, served_names};
@@ -15,6 +14,7 @@ use crate::bundle::{Facts, ServedChain};
 use crate::clock::Timestamp;
 use crate::held::{Held, HeldCertificate};
 use crate::kong::{Failure, Node};
+use crate::log::tell;
 use crate::names::BindingName;
 use crate::proof::{
     self, About, Errand, Evidence, Finding, NoProof, ProxyPort, Question, Step, Unseen,
@@ -97,8 +97,8 @@ impl Proof {
             return;
         }
         match &port {
-            Ok(port) => info!(%port, "handshakes are made"),
-            Err(why) => info!(%why, "no handshakes are made"),
+            Ok(port) => tell!(HANDSHAKES, %port),
+            Err(why) => tell!(NO_HANDSHAKES, %why),
         }
         self.port = Some(port);
     }
@@ -400,8 +400,8 @@ impl Ledger {
         now: Timestamp,
     ) -> Conclusion {
         match &failure {
-            None => info!(binding = %name, "announced"),
-            Some(failure) => warn!(binding = %name, problem = %failure, "not announced"),
+            None => tell!(ANNOUNCED, binding = %name),
+            Some(failure) => tell!(NOT_ANNOUNCED, binding = %name, problem = %failure),
         }
         if let Some(proving) = &mut self.memory(name, now).proving {
             proving.ladder.announced();
@@ -435,7 +435,7 @@ impl Ledger {
             })
             .collect();
         for finding in findings.difference(&self.proof.findings) {
-            warn!(problem = %finding, "clients without SNI get an older certificate");
+            tell!(OLD_DEFAULT, problem = %finding);
         }
         self.proof.findings = findings;
         self.proof.without_name = Some(chain);

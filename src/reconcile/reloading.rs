@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
-use tracing::warn;
 
 use self::signal::{NotTold, UnderWay};
 use self::step::{Shown, Situation, Step, step};
@@ -19,6 +18,7 @@ use super::verdict::Verdict;
 use super::{Again, Conclusion, Prove};
 use crate::bundle::{Facts, Fingerprint};
 use crate::clock::Timestamp;
+use crate::log::tell;
 use crate::metrics::PushOutcome;
 use crate::names::BindingName;
 use crate::nginx::{NoReload, Reload};
@@ -226,7 +226,7 @@ impl Reloads {
             .filter(|trouble| !is_state && (lasts || !trouble.may_pass()))
             .map(|trouble| format!("nginx could not be told of a renewal now: {trouble}"));
         if let Some(problem) = finding.as_ref().filter(|_| self.finding != finding) {
-            warn!(%problem, "nginx could not be told to reload");
+            tell!(NO_SIGNAL, %problem);
         }
         self.finding = finding;
     }

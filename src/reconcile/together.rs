@@ -8,7 +8,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{info, warn};
 use uuid::Uuid;
 
 pub(super) use self::declared::Declared;
@@ -24,6 +23,7 @@ use crate::declarative::{Document, Outlived};
 use crate::desired::Desired;
 use crate::held::Snapshot;
 use crate::kong::{Failure, Hash, Running, Wire};
+use crate::log::tell;
 use crate::metrics::PushOutcome;
 use crate::names::BindingName;
 use crate::quote::Quoted;
@@ -295,7 +295,7 @@ impl<W: Wire> Reconciler<W> {
                 return Step::Rest(rest);
             }
             if !running.is_empty() {
-                warn!(binding = %base.name, "kong ran another configuration than the file's: it is loaded again");
+                tell!(LOADED_AGAIN, binding = %base.name);
             }
         }
         Step::Write
@@ -462,7 +462,7 @@ impl Ledger {
     ) -> Conclusion {
         let name = &base.name;
         if said.loaded {
-            info!(binding = %name, "configuration loaded");
+            tell!(LOADED, binding = %name);
             self.metrics.push(name, PushOutcome::Applied);
             self.memory(name, now).note_write();
         }

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use tracing::{debug, info, warn};
-
 use crate::bundle::{Facts, Reason as BundleReason};
 use crate::clock::Timestamp;
 use crate::decide::{Decision, FLAP_PAUSE, RESTORE_PAUSE, REVERTS, Wait};
 use crate::desired::{Desired, DesiredAuthority};
 use crate::kong::Failure;
+use crate::log::tell;
 use crate::names::BindingName;
 use crate::nginx::NoReload;
 use crate::quote::Quoted;
@@ -254,28 +253,28 @@ pub(super) const fn why(decision: Decision) -> &'static str {
 }
 
 /// Says where a binding stands now that it stood elsewhere before.
-pub(super) fn tell(name: &BindingName, status: &BindingStatus) {
+pub(super) fn log_state(name: &BindingName, status: &BindingStatus) {
     let reason = status.reason.map_or("", Reason::as_str);
     let detail = status.message.as_deref().unwrap_or_default();
     let state = status.state;
     match state {
-        State::InSync => info!(binding = %name, "in sync"),
-        State::Held => info!(binding = %name, reason, detail, "held"),
+        State::InSync => tell!(IN_SYNC, binding = %name),
+        State::Held => tell!(HELD, binding = %name, reason, detail),
         State::Pending if status.reason == Some(Reason::Proving) => {
-            debug!(binding = %name, "not seen served yet");
+            tell!(NOT_SEEN, binding = %name);
         }
         State::Pending if status.reason == Some(Reason::Reloading) => {
-            debug!(binding = %name, "not read by nginx yet");
+            tell!(NOT_READ, binding = %name);
         }
         State::Pending | State::NotYetValid | State::Unsupported => {
-            info!(binding = %name, %state, reason, detail, "not pushed");
+            tell!(NOT_PUSHED, binding = %name, %state, reason, detail);
         }
         State::Invalid
         | State::Refused
         | State::Unauthorized
         | State::Unreachable
         | State::NotServed => {
-            warn!(binding = %name, %state, reason, detail, "not in place");
+            tell!(NOT_IN_PLACE, binding = %name, %state, reason, detail);
         }
     }
 }

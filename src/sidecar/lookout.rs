@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::{error, info, warn};
 
 use super::Sidecar;
 use crate::binding::Kind;
+use crate::log::tell;
 use crate::schedule::Trigger;
 use crate::watch::Wake;
 
@@ -18,7 +18,7 @@ impl Sidecar<'_> {
     pub(super) fn discover(&mut self) -> bool {
         let before = self.bindings.candidates().clone();
         for oddity in self.bindings.look() {
-            warn!(problem = %oddity, "directory left out");
+            tell!(LEFT_OUT, problem = %oddity);
         }
         let mut changed = before != *self.bindings.candidates();
         for replaced in self.bindings.just_replaced() {
@@ -30,7 +30,7 @@ impl Sidecar<'_> {
             if self.points.knows(&binding.name) {
                 continue;
             }
-            info!(binding = %binding.name, file = %binding.file().display(), "binding found");
+            tell!(BINDING_FOUND, binding = %binding.name, file = %binding.file().display());
             self.points.set(&binding);
             if binding.kind() == Kind::Reload {
                 self.schedule.be_independent(&binding.name);
@@ -63,8 +63,8 @@ impl Sidecar<'_> {
         let was_polling = self.watch.polling().is_some();
         let fresh = self.watch.follow(&wanted);
         match self.watch.polling() {
-            Some(problem) if !was_polling => error!(problem, "files are polled"),
-            None if was_polling => info!("files are watched again"),
+            Some(problem) if !was_polling => tell!(POLLED, problem),
+            None if was_polling => tell!(WATCHED_AGAIN),
             _ => {}
         }
         fresh

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::info;
 
 use super::Sidecar;
+use crate::log::tell;
 use crate::reconcile::Conclusion;
 use crate::status::{BindingStatus, KongStatus, Status};
 
@@ -47,7 +47,7 @@ impl Sidecar<'_> {
         });
         if is_ready {
             self.ready_by = None;
-            info!("ready");
+            tell!(READY);
         }
     }
 

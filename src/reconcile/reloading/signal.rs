@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
-use tracing::{debug, info, warn};
 
 use super::step::Step;
 use super::{Known, LOOK, Readable, Reloads, SLACK, may_be_newer};
 use crate::binding::Kind;
 use crate::bundle::Fingerprint;
 use crate::clock::Timestamp;
+use crate::log::tell;
 use crate::metrics::PushOutcome;
 use crate::names::BindingName;
 use crate::nginx::{NoReload, Reloading};
@@ -137,7 +137,7 @@ impl Ledger {
         let files: BTreeMap<_, _> = self.files_for_nginx().filter_map(file).collect();
         let reloads = &mut self.reloads;
         let reloading = reloads.nginx.reload(seen.named)?;
-        info!(pid = reloading.pid(), "nginx signalled");
+        tell!(SIGNALLED, pid = reloading.pid());
         let since = Instant::now();
         reloads.signalled = Some(since);
         for (name, file) in &files {
@@ -184,16 +184,16 @@ impl Ledger {
         let was_refused = files.iter().all(|(name, file)| self.reloads.refused(name, **file));
         let outcome = match seen {
             Some(true) => {
-                info!("nginx has reloaded");
+                tell!(RELOADED);
                 self.reloads.has_reloaded = true;
                 PushOutcome::Applied
             }
             Some(false) if was_refused => {
-                debug!("nginx was told to reload, and went on with what it had");
+                tell!(NOT_RELOADED_AGAIN);
                 PushOutcome::Refused
             }
             Some(false) => {
-                warn!("nginx was told to reload, and went on with what it had");
+                tell!(NOT_RELOADED);
                 PushOutcome::Refused
             }
             None => PushOutcome::Failed,

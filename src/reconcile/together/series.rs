@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use tracing::warn;
 use uuid::Uuid;
 
 use crate::declarative::Document;
 use crate::desired::Desired;
 use crate::kong::{Bad, Failure, Hash, Kong, LICENSE_REFUSED, NotLoaded, Wire, enter};
+use crate::log::tell;
 use crate::quote::Quoted;
 
 /// What is to be written, in as many writes as that takes.
@@ -227,7 +227,7 @@ impl Said {
             let id = bad.id.filter(|id| !dropped.contains(id));
             id.is_some_and(|id| self.document.remove_ours(&bad.entity, id, own_tag))
         });
-        let told = bad.inspect(|bad| warn!(object = %bad.shown(), "left out of the configuration"));
+        let told = bad.inspect(|bad| tell!(OBJECT_LEFT_OUT, object = %bad.shown()));
         told.count()
     }
 
