@@ -6,6 +6,8 @@
 pub mod http_client;
 /// Kong's rules, without sockets.
 pub mod kong_model;
+/// Kubernetes objects, as values to compare.
+pub mod manifest;
 /// A real nginx, run as a process.
 pub mod nginx_process;
 /// Certificates of every shape.
@@ -20,6 +22,8 @@ pub mod stand_in;
 pub mod tls_client;
 /// TLS before a plain port.
 pub mod tls_front;
+/// Programs that tests use where they are installed.
+pub mod tool;
 
 pub use kong_model::{Answer, KongModel, Request};
 pub use nginx_process::NginxProcess;
@@ -31,6 +35,7 @@ pub use sidecar_process::{SidecarProcess, with_settings};
 pub use stand_in::{Fault, Handshake, KongStandIn};
 pub use tls_client::TlsClient;
 pub use tls_front::TlsFront;
+pub use tool::Tool;
 
 /// Tells what a test leaves out here, even where the output of tests is captured.
 pub fn not_tested(what: &str) {
