@@ -1,11 +1,15 @@
 //! What is known, as a value: of each binding, of Kong, and of this process.
 
+mod sides;
+pub(crate) mod words;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
+pub(crate) use self::sides::{Side, sides};
 use crate::binding::{Kind, Unfit};
 use crate::bundle::{self, Facts, ServedChain};
 use crate::clock::Timestamp;

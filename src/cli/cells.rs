@@ -3,52 +3,15 @@
 use std::collections::BTreeSet;
 
 use crate::binding::Kind;
-use crate::clock::Timestamp;
 use crate::status::{BindingStatus, ObjectStatus, Shown, Status};
 
 /// Where there is nothing to show.
 pub(super) const NOTHING: &str = "-";
 
-const DAY: i64 = 24 * 60 * 60;
-/// So many characters are the first eight bytes of a digest, with their colons.
-const SHORT_DIGEST: usize = 8 * 3 - 1;
 /// So many names are shown.
 const FIRST_NAMES: usize = 3;
 /// So many ids are shown.
 const FIRST_IDS: usize = 20;
-
-/// The day.
-pub(super) fn date(at: Timestamp) -> String {
-    let text = at.to_string();
-    text.split_once('T').map_or(text.clone(), |(day, _)| day.to_owned())
-}
-
-/// Whole days until `not_after`; negative once it is past.
-pub(super) const fn days_left(not_after: Timestamp, now: Timestamp) -> i64 {
-    not_after.0.saturating_sub(now.0).div_euclid(DAY)
-}
-
-/// The day, and how far away it is.
-pub(super) fn until(not_after: Timestamp, now: Timestamp) -> String {
-    let distance = match days_left(not_after, now) {
-        0 => "less than a day left".to_owned(),
-        1 => "1 day left".to_owned(),
-        days @ 2.. => format!("{days} days left"),
-        // The last day is not over yet.
-        days => match -1 - days {
-            0 => "expired less than a day ago".to_owned(),
-            1 => "expired 1 day ago".to_owned(),
-            ago => format!("expired {ago} days ago"),
-        },
-    };
-    format!("{} ({distance})", date(not_after))
-}
-
-/// The first bytes of each leaf's digest: enough to tell certificates apart.
-pub(super) fn leaves(leaf_sha256: &[String]) -> String {
-    let short = |digest: &String| digest.chars().take(SHORT_DIGEST).collect::<String>();
-    leaf_sha256.iter().map(short).collect::<Vec<_>>().join(" ")
-}
 
 /// The first names, and how many more there are.
 pub(super) fn names(names: &BTreeSet<String>) -> String {
@@ -110,31 +73,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_end_is_told_with_its_distance() {
-        let end = Timestamp(1_795_324_280);
-        for (seconds, told) in [
-            (30 * DAY + 5, "2026-11-22 (30 days left)"),
-            (2 * DAY - 1, "2026-11-22 (1 day left)"),
-            (DAY - 1, "2026-11-22 (less than a day left)"),
-            (0, "2026-11-22 (less than a day left)"),
-            (-1, "2026-11-22 (expired less than a day ago)"),
-            (-DAY - 1, "2026-11-22 (expired 1 day ago)"),
-            (-9 * DAY - 1, "2026-11-22 (expired 9 days ago)"),
-        ] {
-            assert_eq!(until(end, Timestamp(end.0 - seconds)), told);
-        }
-        assert_eq!(days_left(end, Timestamp(end.0 + 1)), -1);
-        assert!(until(Timestamp(i64::MAX), Timestamp(0)).contains("days left"));
-    }
-
-    #[test]
-    fn a_few_names_and_the_first_bytes_are_shown() {
+    fn a_few_names_are_shown() {
         let all = ["a", "b", "c", "d", "e"].map(str::to_owned);
         for (count, told) in [(0, "-"), (1, "a"), (3, "a, b, c"), (5, "a, b, c +2")] {
             assert_eq!(names(&all[..count].iter().cloned().collect()), told);
         }
-        let digest = ["AB"; 32].join(":");
-        assert_eq!(leaves(&[digest.clone(), digest]), ["AB:AB:AB:AB:AB:AB:AB:AB"; 2].join(" "));
-        assert_eq!(leaves(&[]), "");
     }
 }

@@ -14,7 +14,7 @@ use crate::bundle::Facts;
 use crate::clock::Timestamp;
 use crate::quote::Quoted;
 use crate::settings::{Settings, path_of};
-use crate::status::{Reason, Shown};
+use crate::status::{Reason, Shown, words};
 
 /// What the files of one binding come to.
 #[derive(Debug, Serialize)]
@@ -127,7 +127,7 @@ impl Checked {
             reason: flaw.as_ref().map(|flaw| flaw.reason),
             message: flaw.map(|flaw| flaw.message),
             file: facts.map(Shown::from),
-            days_left: facts.map(|facts| cells::days_left(facts.validity.not_after, now)),
+            days_left: facts.map(|facts| words::days_left(facts.validity.not_after, now)),
             key_types: facts.map(key_types).unwrap_or_default(),
             warnings: facts.map(warnings).unwrap_or_default(),
         }
@@ -191,7 +191,7 @@ fn row(checked: &Checked, shows_kind: bool, shows_file: bool, now: Timestamp) ->
     let mut cells = vec![
         checked.name.clone(),
         if checked.servable { "yes" } else { "no" }.to_owned(),
-        file.map_or_else(nothing, |file| cells::until(file.not_after, now)),
+        file.map_or_else(nothing, |file| words::until(file.not_after, now)),
         if keys.is_empty() { nothing() } else { keys },
         file.map_or_else(nothing, |file| cells::content(checked.kind, file)),
     ];

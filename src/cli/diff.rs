@@ -12,14 +12,7 @@ use crate::binding::Kind;
 use crate::clock::{Clock, Timestamp};
 use crate::names::BindingName;
 use crate::settings::Settings;
-use crate::status::{BindingStatus, Reason, Shown, State, Status};
-
-/// Where nothing is there.
-const NONE: &str = "nothing";
-/// Where there is something that no client could be shown.
-const BROKEN: &str = "something that cannot be served";
-/// Where it was not looked at, or not to the end.
-const UNKNOWN: &str = "not known";
+use crate::status::{BindingStatus, Reason, Shown, Side, State, Status, sides, words};
 
 /// Plans a pass, and shows what it would do.
 pub(super) fn diff(settings: &Settings, asked: &Diff, clock: &Arc<dyn Clock>) -> u8 {
@@ -61,7 +54,11 @@ fn report(status: &Status, now: Timestamp, width: Option<u16>) -> String {
 
 fn one(name: &BindingName, binding: &BindingStatus, now: Timestamp, width: Option<u16>) -> String {
     let mut text = format!("{name}: {}\n", heading(binding));
-    for (place, shown) in places(binding, now) {
+    for (place, side) in sides(binding) {
+        let shown = match side {
+            Side::Bundle(shown) => bundle(binding.kind, shown, now),
+            other => other.words().unwrap_or_default(),
+        };
         text += &table::indented(&format!("{place:<6}  {shown}"), width);
     }
     for authority in cells::authorities(binding) {
@@ -90,48 +87,14 @@ fn heading(binding: &BindingStatus) -> String {
     }
 }
 
-fn places(binding: &BindingStatus, now: Timestamp) -> Vec<(&'static str, String)> {
-    let kind = binding.kind;
-    if !kind.has_facts() {
-        return Vec::new();
-    }
-    let (file, kong, served) = (&binding.file, &binding.kong, &binding.served);
-    let of_kong = match (kong, binding.reason) {
-        (None, Some(Reason::DryRun)) if !binding.objects.is_empty() => BROKEN.to_owned(),
-        (None, Some(Reason::DryRun)) => NONE.to_owned(),
-        (None, _) => UNKNOWN.to_owned(),
-        (Some(kong), _) => beside(kind, kong, &[("file", file)], now),
-    };
-    let of_served = served.as_ref().map_or_else(
-        || UNKNOWN.to_owned(),
-        |served| beside(kind, served, &[("file", file), ("kong", kong)], now),
-    );
-    let of_file = file.as_ref().map_or_else(|| BROKEN.to_owned(), |file| bundle(kind, file, now));
-    let mut places = vec![("file", of_file)];
-    places.extend(kind.is_in_kong().then_some(("kong", of_kong)));
-    places.extend(kind.is_served().then_some(("served", of_served)));
-    places
-}
-
-/// The bundle, or which of the `others` it is the same as.
-fn beside(kind: Kind, shown: &Shown, others: &[(&str, &Option<Shown>)], now: Timestamp) -> String {
-    let same = |(_, other): &&(&str, &Option<Shown>)| {
-        other.as_ref().is_some_and(|other| other.fingerprint == shown.fingerprint)
-    };
-    match others.iter().find(same) {
-        Some((place, _)) => format!("same as {place}"),
-        None => bundle(kind, shown, now),
-    }
-}
-
 fn bundle(kind: Kind, shown: &Shown, now: Timestamp) -> String {
-    let (from, until) = (cells::date(shown.not_before), cells::until(shown.not_after, now));
+    let (from, until) = (words::date(shown.not_before), words::until(shown.not_after, now));
     match (kind, shown.leaf_sha256.len()) {
         (Kind::CaCertificate, count @ 2..) => {
             format!("{count} CA certificates  the first ends {until}")
         }
         (Kind::License, _) => format!("licence  from {from} until {until}"),
-        _ => format!("{}  from {from} until {until}", cells::leaves(&shown.leaf_sha256)),
+        _ => format!("{}  from {from} until {until}", words::leaves(&shown.leaf_sha256)),
     }
 }
 
@@ -215,7 +178,7 @@ d: unreachable (no_answer): kong is down
     served  not known
 
 e: pending (starting)
-    file    something that cannot be served
+    file    not known
     kong    not known
     served  not known
 ";

@@ -12,7 +12,7 @@ use crate::binding::Bindings;
 use crate::clock::{Clock, Timestamp};
 use crate::names::BindingName;
 use crate::settings::Settings;
-use crate::status::{BindingStatus, Status};
+use crate::status::{BindingStatus, Status, words};
 
 /// Writes what differs, and shows how each binding stands.
 pub(super) fn sync(settings: &Settings, asked: &Sync, clock: &Arc<dyn Clock>) -> u8 {
@@ -72,8 +72,8 @@ fn row(name: &BindingName, binding: &BindingStatus, shows_kind: bool, now: Times
     let mut cells = vec![
         name.as_ref().to_owned(),
         binding.state.to_string(),
-        or_nothing(file.map(|file| cells::until(file.not_after, now))),
-        or_nothing(binding.served.as_ref().map(|served| cells::leaves(&served.leaf_sha256))),
+        or_nothing(file.map(|file| words::until(file.not_after, now))),
+        or_nothing(binding.served.as_ref().map(|served| words::leaves(&served.leaf_sha256))),
         or_nothing(file.map(|file| cells::content(binding.kind, file))),
     ];
     if shows_kind {
