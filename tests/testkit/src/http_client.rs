@@ -15,14 +15,17 @@ use crate::kong_model::{Answer, Request};
 /// Where the connection fails, or ends before the answer does (`UnexpectedEof`).
 pub async fn exchange(address: SocketAddr, request: &Request) -> io::Result<Answer> {
     let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(&spelt(request)).await?;
+    stream.write_all(&spelt(request, address)).await?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).await?;
     parse(&bytes).ok_or_else(|| ErrorKind::UnexpectedEof.into())
 }
 
-fn spelt(request: &Request) -> Vec<u8> {
-    let mut head = format!("{} {} HTTP/1.1\r\nHost: kong\r\n", request.method, request.path);
+fn spelt(request: &Request, address: SocketAddr) -> Vec<u8> {
+    let mut head = format!("{} {} HTTP/1.1\r\n", request.method, request.path);
+    if !request.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        head += &format!("Host: {address}\r\n");
+    }
     for (name, value) in &request.headers {
         head += &format!("{name}: {value}\r\n");
     }

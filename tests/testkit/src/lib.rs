@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test kit that cannot go on fails the test that asked")]
 #![allow(clippy::disallowed_methods, reason = "the bans are the product's")]
 
+/// A real browser.
+pub mod browser;
 /// A client that sends exactly what it is told.
 pub mod http_client;
 /// Kong's rules, without sockets.
@@ -25,6 +27,7 @@ pub mod tls_front;
 /// Programs that tests use where they are installed.
 pub mod tool;
 
+pub use browser::{Browser, Window};
 pub use kong_model::{Answer, KongModel, Request};
 pub use nginx_process::NginxProcess;
 pub use pki::{
