@@ -9,7 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderName,
+    HeaderValue, REFERRER_POLICY, REFRESH, X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::http::uri::Authority;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -19,7 +23,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 
+use crate::clock::Clock;
 use crate::metrics::{Exposition, OPEN_METRICS, PROMETHEUS};
+use crate::page::{self, View};
 use crate::settings::Listen;
 use crate::sidecar::Ping;
 use crate::status::{BindingStatus, Status};
@@ -40,6 +46,11 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(15);
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// The wait after a connection could not be taken, as with no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Other sites get nothing of what is for operators, not even as a part of theirs.
+const OWN_SITE_ALONE: [(HeaderName, &str); 2] = [
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+];
 
 /// No address to listen to.
 #[derive(Debug, Error)]
@@ -57,8 +68,10 @@ pub struct Pages {
     pub metrics: Exposition,
     /// Asks the loop whether it turns.
     pub pings: mpsc::Sender<Ping>,
-    /// Whether `/status` is for everyone, not for loopback peers alone.
+    /// Whether `/` and `/status` are for everyone, not for loopback peers alone.
     pub is_public: bool,
+    /// Tells how much of a certificate's life has passed.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// Opens the port: all addresses of both families, of IPv4 alone where there is no IPv6, or what is
@@ -121,15 +134,18 @@ impl Pages {
     async fn answer(&self, request: &Request<Incoming>, peer: IpAddr) -> Page {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut page = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
-            page.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
+            page.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return page;
         }
         match request.uri().path() {
             "/livez" => self.livez().await,
             "/readyz" => self.readyz(),
             "/metrics" => self.metrics(request),
-            "/status" => self.status(peer),
-            _ => text(StatusCode::NOT_FOUND, "there are /livez, /readyz, /metrics and /status\n"),
+            "/status" => self.for_operators(request, peer, || self.status()),
+            "/" => self.for_operators(request, peer, || self.page(request.uri().query())),
+            _ => {
+                text(StatusCode::NOT_FOUND, "there are /, /status, /livez, /readyz and /metrics\n")
+            }
         }
     }
 
@@ -170,17 +186,69 @@ impl Pages {
         }
     }
 
-    fn status(&self, peer: IpAddr) -> Page {
-        if !self.is_public && !peer.is_loopback() {
-            let mend = "only for loopback peers: use kubectl port-forward, or set STATUS__PUBLIC\n";
-            return text(StatusCode::FORBIDDEN, mend);
+    /// Names and messages tell what is behind this gateway: they are for those who may open a port
+    /// to the pod. A browser of theirs would also fetch it for a web site that has its own name
+    /// point to 127.0.0.1 (DNS rebinding), and then asks for that name.
+    fn for_operators(
+        &self,
+        request: &Request<Incoming>,
+        peer: IpAddr,
+        answer: impl FnOnce() -> Page,
+    ) -> Page {
+        let mend = if self.is_public {
+            None
+        } else if !peer.is_loopback() {
+            Some("only for loopback peers: use kubectl port-forward, or set STATUS__PUBLIC\n")
+        } else if !asks_for_an_address(request) {
+            Some("only as localhost or an IP address in the URL, or set STATUS__PUBLIC\n")
+        } else {
+            None
+        };
+        let mut page = mend.map_or_else(answer, |mend| text(StatusCode::FORBIDDEN, mend));
+        for (name, value) in OWN_SITE_ALONE {
+            page.headers_mut().insert(name, HeaderValue::from_static(value));
         }
+        page
+    }
+
+    fn status(&self) -> Page {
         let status = Arc::clone(&self.status.borrow());
         match serde_json::to_string_pretty(&*status) {
             Ok(json) => page(StatusCode::OK, "application/json", json + "\n"),
             Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "the status cannot be shown\n"),
         }
     }
+
+    fn page(&self, query: Option<&str>) -> Page {
+        let status = Arc::clone(&self.status.borrow());
+        let view = View::of_query(query);
+        let html = page::render(&status, self.clock.now(), view);
+        let mut page = page(StatusCode::OK, "text/html; charset=utf-8", html);
+        let headers = page.headers_mut();
+        for (name, value) in [
+            (CONTENT_SECURITY_POLICY, page::CONTENT_SECURITY_POLICY),
+            (REFERRER_POLICY, "no-referrer"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        if view.refreshes {
+            headers.insert(REFRESH, HeaderValue::from_static(page::REFRESH));
+        }
+        page
+    }
+}
+
+/// Whether the host that was asked for is `localhost` or an IP address, which no foreign DNS can
+/// point elsewhere. A request without one comes from no browser.
+fn asks_for_an_address(request: &Request<Incoming>) -> bool {
+    let told = request.headers().get(HOST).map(|host| host.to_str().unwrap_or_default());
+    let Some(authority) = request.uri().authority().map(Authority::as_str).or(told) else {
+        return true;
+    };
+    let Ok(authority) = authority.parse::<Authority>() else { return false };
+    let host = authority.host();
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
 }
 
 fn text(status: StatusCode, body: impl Into<String>) -> Page {
@@ -194,7 +262,7 @@ fn page(status: StatusCode, kind: &'static str, body: impl Into<String>) -> Page
     for (name, value) in
         [(CONTENT_TYPE, kind), (CACHE_CONTROL, "no-store"), (X_CONTENT_TYPE_OPTIONS, "nosniff")]
     {
-        headers.insert(name, hyper::header::HeaderValue::from_static(value));
+        headers.insert(name, HeaderValue::from_static(value));
     }
     page
 }

@@ -44,4 +44,5 @@ pub mod cli;
 pub mod http;
 pub mod log;
 pub mod metrics;
+pub mod page;
 pub mod status;

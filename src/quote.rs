@@ -14,8 +14,8 @@ impl Quoted {
     /// Makes `text` safe to show.
     #[must_use]
     pub fn new(text: &str) -> Self {
-        if text.contains("-----BEGIN") {
-            return Self("(withheld: it contains PEM)".to_owned());
+        if contains_pem(text) {
+            return Self(WITHHELD.to_owned());
         }
         let mut shown = String::with_capacity(text.len().min(LONGEST));
         for (count, character) in text.chars().enumerate() {
@@ -23,7 +23,7 @@ impl Quoted {
                 shown.push('…');
                 break;
             }
-            if character.is_control() || is_invisible(character) {
+            if is_hidden(character) {
                 let _ = write!(shown, "{}", character.escape_unicode());
             } else {
                 shown.push(character);
@@ -39,9 +39,18 @@ impl Quoted {
     }
 }
 
-/// Characters that reorder or hide what stands around them in a terminal.
-const fn is_invisible(character: char) -> bool {
-    matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+/// What stands in the place of PEM.
+pub(crate) const WITHHELD: &str = "(withheld: it contains PEM)";
+
+/// Whether there may be a key in it.
+pub(crate) fn contains_pem(text: &str) -> bool {
+    text.contains("-----BEGIN")
+}
+
+/// Control characters, and those that reorder or hide what stands around them.
+pub(crate) fn is_hidden(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 impl fmt::Display for Quoted {

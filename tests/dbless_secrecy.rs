@@ -18,7 +18,7 @@ const CREDENTIAL: &str = "cr3dential-of-a-consumer-0123456789-zyxwvutsrq";
 
 async fn pages(sidecar: &SidecarProcess) -> Vec<String> {
     let mut said = Vec::new();
-    for path in ["/status", "/metrics", "/readyz"] {
+    for path in ["/", "/status", "/metrics", "/readyz"] {
         said.push(sidecar.page(path).await.1);
     }
     said

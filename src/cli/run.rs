@@ -45,6 +45,7 @@ async fn live(settings: &Settings, clock: &Arc<dyn Clock>) -> u8 {
         metrics: parts.metrics.exposition(status, Arc::clone(clock)),
         pings,
         is_public: settings.status.public,
+        clock: Arc::clone(clock),
     };
     if let Ok(address) = listener.local_addr() {
         tell!(LISTENING, %address);

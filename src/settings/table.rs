@@ -74,7 +74,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("HOLD", "5m", "how long a certificate waits that Kong may have got from another replica"),
     setting("DRY_RUN", "false", "observe and report, write nothing to Kong"),
     setting("LISTEN", "[::]:9797, or 0.0.0.0:9797 without IPv6", "address of probes, metrics and status"),
-    setting("STATUS__PUBLIC", "false", "answer /status to other hosts, too"),
+    setting("STATUS__PUBLIC", "false", "answer / and /status to other hosts, too"),
     setting("READY__STRICT", "false", "ready only when every certificate is in place"),
     setting("READY__TIMEOUT", "60s", "ready after this long in any case, unless strict"),
     setting("LOG__LEVEL", "info", "off, error, warn, info, debug or trace"),

@@ -41,7 +41,7 @@ pub(crate) fn sides(binding: &BindingStatus) -> Vec<(&'static str, Side<'_>)> {
     let (file, kong, served) = (&binding.file, &binding.kong, &binding.served);
     let of_file = match (file, binding.reason) {
         (Some(file), _) => Side::Bundle(file),
-        (None, Some(Reason::Starting)) => Side::Unknown,
+        (None, Some(Reason::Starting | Reason::Changing)) => Side::Unknown,
         (None, Some(Reason::File(volume::Reason::Missing))) => Side::Nothing,
         (None, _) => Side::Broken,
     };

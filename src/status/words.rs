@@ -12,6 +12,11 @@ pub(crate) fn date(at: Timestamp) -> String {
     text.split_once('T').map_or(text.clone(), |(day, _)| day.to_owned())
 }
 
+/// Day and time.
+pub(crate) fn moment(at: Timestamp) -> String {
+    at.to_string().replace('T', " ").replace('Z', " UTC")
+}
+
 /// Whole days until `not_after`; negative once it is past.
 pub(crate) const fn days_left(not_after: Timestamp, now: Timestamp) -> i64 {
     not_after.0.saturating_sub(now.0).div_euclid(DAY)
