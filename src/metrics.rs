@@ -68,6 +68,8 @@ pub enum PushOutcome {
 }
 
 impl PushOutcome {
+    const ALL: [Self; 3] = [Self::Applied, Self::Refused, Self::Failed];
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::Applied => "applied",
@@ -78,6 +80,19 @@ impl PushOutcome {
 }
 
 impl Metrics {
+    /// Nothing happened to `binding` yet. A counter that is first seen at 1 has never increased as
+    /// far as Prometheus can tell.
+    pub fn begin(&self, binding: &BindingName) {
+        let label = BindingLabel { binding: binding.to_string() };
+        for family in [&self.generations, &self.contested] {
+            drop(family.get_or_create(&label));
+        }
+        for outcome in PushOutcome::ALL {
+            let labels = PushLabels { binding: binding.to_string(), outcome: outcome.as_str() };
+            drop(self.pushes.get_or_create(&labels));
+        }
+    }
+
     /// A write came to its end.
     pub fn push(&self, binding: &BindingName, outcome: PushOutcome) {
         let labels = PushLabels { binding: binding.to_string(), outcome: outcome.as_str() };
@@ -255,11 +270,14 @@ impl Collector for Gauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let status = Arc::clone(&self.status.borrow());
         states(&mut encoder, &status)?;
+        reasons(&mut encoder, &status)?;
         validity(&mut encoder, &status)?;
         timeliness(&mut encoder, &status, self.clock.now())?;
         let help = "1 while changes are found by polling alone";
         let family = Gauge::begin(&mut encoder, "watch_polling", help, None)?;
-        family.only(i64::from(status.polling.is_some()))
+        family.only(i64::from(status.polling.is_some()))?;
+        let help = "Things that are wrong around the bindings, as told by findings in /status";
+        Gauge::begin(&mut encoder, "findings", help, None)?.only(count(status.findings.len()))
     }
 }
 
@@ -277,6 +295,34 @@ fn states(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
         }
     }
     Ok(())
+}
+
+/// Free texts are no labels: of warnings there is a count.
+fn reasons(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
+    let help = "1 at the reason why the binding is in its state, if there is one";
+    let mut family = Gauge::begin(encoder, "state_reason", help, None)?;
+    for (name, binding) in &status.bindings {
+        if let Some(reason) = binding.reason {
+            let labels = [
+                ("binding", name.as_ref()),
+                ("kind", binding.kind.as_str()),
+                ("state", binding.state.as_str()),
+                ("reason", reason.as_str()),
+            ];
+            family.set(&labels, 1)?;
+        }
+    }
+    let help =
+        "What is odd about the binding although it can be served, as told by warnings in /status";
+    let mut family = Gauge::begin(encoder, "warnings", help, None)?;
+    for (name, binding) in &status.bindings {
+        family.set(&[("binding", name.as_ref())], count(binding.warnings.len()))?;
+    }
+    Ok(())
+}
+
+fn count(things: usize) -> i64 {
+    i64::try_from(things).unwrap_or(i64::MAX)
 }
 
 fn validity(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {

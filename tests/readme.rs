@@ -1,30 +1,18 @@
 //! What the README says about names, against the program.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "readme/vocabulary.rs"]
+mod vocabulary;
+
 use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
-use std::sync::Arc;
-use std::time::Duration;
 
 use kong_cert_reloader::binding::Kind;
-use kong_cert_reloader::bundle::Reason as Bundle;
-use kong_cert_reloader::clock::Timestamp;
-use kong_cert_reloader::decide::Wait;
-use kong_cert_reloader::desired::Refusal;
-use kong_cert_reloader::metrics::{Metrics, PushOutcome};
-use kong_cert_reloader::names::BindingName;
-use kong_cert_reloader::nginx::NoReload;
-use kong_cert_reloader::proof::Unseen;
-use kong_cert_reloader::quote::Quoted;
-use kong_cert_reloader::schedule::Trigger;
-use kong_cert_reloader::settings::{SETTINGS, Settings};
-use kong_cert_reloader::sidecar::initial_status;
-use kong_cert_reloader::status::{BindingStatus, Reason, Shown, State, Status};
-use kong_cert_reloader::volume::Reason as File;
-use tokio::sync::watch;
-use uuid::Uuid;
+use kong_cert_reloader::settings::SETTINGS;
+use kong_cert_reloader::status::State;
+
+use vocabulary::{exposition, labels_of, reasons};
 
 const README: &str = include_str!("../README.md");
 const PROGRAM: &str = env!("CARGO_BIN_EXE_kong-cert-reloader");
@@ -90,119 +78,8 @@ fn every_reason_stands_in_the_readme_beside_its_state() {
     for row in table("state", "reasons") {
         let told: BTreeSet<&str> =
             row[1].split(',').map(unquoted).filter(|reason| !reason.is_empty()).collect();
-        let real: BTreeSet<&str> = reasons(unquoted(&row[0])).iter().map(|r| r.as_str()).collect();
+        let real: BTreeSet<&str> = reasons(unquoted(&row[0])).into_iter().collect();
         assert_eq!(told, real, "{}", row[0]);
-    }
-}
-
-/// The reasons that go with a state.
-fn reasons(state: &str) -> Vec<Reason> {
-    let files = [File::Missing, File::Denied, File::NotAFile, File::TooLarge, File::Link, File::Io];
-    let bundles = [
-        Bundle::Empty,
-        Bundle::NotPem,
-        Bundle::ForeignBlock,
-        Bundle::BadCertificate,
-        Bundle::NoCertificate,
-        Bundle::NoKey,
-        Bundle::SeveralKeys,
-        Bundle::EncryptedKey,
-        Bundle::UnsupportedKey,
-        Bundle::WeakKey,
-        Bundle::WeakSignature,
-        Bundle::BadKey,
-        Bundle::KeyMismatch,
-        Bundle::Swapped,
-        Bundle::LeafNotFirst,
-        Bundle::AltSameType,
-        Bundle::Expired,
-        Bundle::TooMany,
-        Bundle::NoAuthority,
-        Bundle::NotJson,
-        Bundle::NotALicense,
-    ];
-    let waits = [
-        Wait::KongNewer { overdue: false },
-        Wait::RollbackPossible { remaining: Duration::ZERO },
-        Wait::FileTemporary,
-        Wait::Flapping { remaining: Duration::ZERO },
-    ];
-    let (id, tag) = (Uuid::nil(), Quoted::new(""));
-    let refusals = [
-        Refusal::NoSni { unusable: Vec::new() },
-        Refusal::SnisTaken { left: [].into() },
-        Refusal::SeveralOwners { owners: [].into() },
-        Refusal::Uncovered { id, names: Vec::new() },
-        Refusal::OtherController { id, tag },
-        Refusal::VaultReference { id },
-        Refusal::SeveralAuthorities { id, count: 2 },
-        Refusal::AuthorityElsewhere { id, other: id },
-        Refusal::NotOurs { id },
-        Refusal::AltKeyType { id },
-    ];
-    let (pid, path) = (0, PathBuf::new());
-    let no_reload = |problem: &NoReload| Reason::NoReload {
-        word: problem.as_str(),
-        may_pass: problem.may_pass(),
-    };
-    let denied = NoReload::Denied { pid, owner: 0, ours: 0 };
-    let absent = [
-        NoReload::NotRunning,
-        NoReload::Unshared,
-        NoReload::Hidden,
-        NoReload::NoProc,
-        NoReload::Foreign { pids: Vec::new() },
-        NoReload::Several { pids: Vec::new() },
-        NoReload::NoPidFile { path: path.clone() },
-        NoReload::PidFileUnreadable { problem: String::new() },
-        NoReload::NotAPid { path: path.clone() },
-        NoReload::Stale { path, pid },
-        NoReload::Gone { pid },
-        NoReload::NoPidfd,
-        NoReload::System { pid, problem: rustix::io::Errno::NOMEM },
-    ];
-    match state {
-        "pending" => vec![
-            Reason::Starting,
-            Reason::Changing,
-            Reason::DryRun,
-            Reason::Conflict,
-            Reason::Proving,
-            Reason::EmptyConfiguration,
-            Reason::Applying,
-            Reason::Reloading,
-            Reason::ReloadInterval,
-        ],
-        "not_yet_valid" => vec![Reason::NotBefore],
-        "held" => {
-            let waits = waits.iter().map(|wait| Reason::Held(wait.as_str()));
-            waits.chain([Reason::BrokenBeside]).collect()
-        }
-        "invalid" => {
-            let bundles = bundles.map(Reason::Bundle).into_iter().chain([Reason::Configuration]);
-            files.map(Reason::File).into_iter().chain(bundles).collect()
-        }
-        "refused" => [Reason::ByKong, Reason::NotReloaded, Reason::Contested]
-            .into_iter()
-            .chain(refusals.iter().map(|refusal| Reason::Refusal(refusal.as_str())))
-            .collect(),
-        "unauthorized" => [Reason::Credentials, Reason::CredentialsUnusable]
-            .into_iter()
-            .chain([&denied, &NoReload::Confined { pid }].map(no_reload))
-            .collect(),
-        "unreachable" => {
-            let kongs = [Reason::NoAnswer, Reason::NotKong, Reason::NoSuchPath, Reason::NoDatabase];
-            kongs.into_iter().chain(absent.iter().map(no_reload)).collect()
-        }
-        "not_served" => [Reason::OtherCertificate, Reason::DefaultCertificate]
-            .into_iter()
-            .chain(
-                [Unseen::Silent, Unseen::NoTls, Unseen::NoKey]
-                    .map(|unseen| Reason::Unseen(unseen.as_str())),
-            )
-            .collect(),
-        "unsupported" => vec![Reason::NoAdminApi, Reason::NoLicenses, Reason::HasDatabase],
-        _ => Vec::new(),
     }
 }
 
@@ -281,46 +158,6 @@ fn what_the_readme_calls_worth_an_alert_can_be_asked() {
             "and on(binding) kong_cert_reloader_state{kind=~\"ca_certificate|license\"} == 1"
         ));
     }
-}
-
-/// The labels of a family's samples, but for a histogram's own.
-fn labels_of(text: &str, family: &str) -> BTreeSet<String> {
-    text.lines()
-        .filter_map(|line| line.strip_prefix(family)?.strip_prefix('{')?.split_once('}'))
-        .flat_map(|(labels, _)| labels.split("\",").map(str::to_owned).collect::<Vec<_>>())
-        .map(|label| label.split('=').next().unwrap().to_owned())
-        .collect()
-}
-
-/// What is scraped when each family has a sample.
-fn exposition() -> String {
-    let now = Timestamp(0);
-    let shown = Shown {
-        fingerprint: String::new(),
-        leaf_sha256: Vec::new(),
-        not_before: now,
-        not_after: now,
-        names: BTreeSet::new(),
-    };
-    let binding = BindingStatus {
-        file: Some(shown.clone()),
-        kong: Some(shown),
-        last_success: Some(now),
-        ..BindingStatus::starting(now)
-    };
-    let name: BindingName = "web".parse().unwrap();
-    let initial = initial_status(&Settings::default());
-    let status = Status { bindings: [(name.clone(), binding)].into(), ..(*initial).clone() };
-    let metrics = Metrics::default();
-    metrics.push(&name, PushOutcome::Applied);
-    metrics.reconcile(Trigger::Start.as_str());
-    metrics.generation(&name);
-    metrics.contested(&name);
-    metrics.proof("served");
-    metrics.propagated(Duration::ZERO);
-    metrics.admin_request("GET", None, Duration::ZERO);
-    let (_, seen) = watch::channel(Arc::new(status));
-    metrics.exposition(seen, Arc::new(move || now)).prometheus()
 }
 
 #[test]

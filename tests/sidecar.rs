@@ -127,10 +127,17 @@ async fn a_mismatched_pair_is_not_pushed_and_the_last_good_one_stays() {
     publish(&volume, &good);
     let sidecar = pod.sidecar(&[]).await;
     sidecar.until_state("web", "in_sync").await;
+    let reason = "kong_cert_reloader_state_reason{binding=\"web\"";
+    let told = sidecar.page("/metrics").await.1;
+    assert!(!told.contains(reason), "in_sync needs none: {told}");
     let (cert, key) = (pod.pki.pair(&["a.test"]).chain_pem(), pod.pki.pair(&["a.test"]).key_pem());
     volume.publish(&[("tls.crt", cert.as_bytes()), ("tls.key", key.as_bytes())]);
     let shown = sidecar.until_state("web", "invalid").await;
     assert_eq!(shown["reason"], "key_mismatch");
+    let told = sidecar.page("/metrics").await.1;
+    let why =
+        format!("{reason},kind=\"certificate\",state=\"invalid\",reason=\"key_mismatch\"}} 1");
+    assert!(told.contains(&why), "{told}");
     let message = shown["message"].as_str().unwrap();
     assert!(message.contains("tls.key") && message.contains("write both"), "{message}");
     assert_eq!((pod.served("a.test").await, pod.writes()), (good.chain_ders().to_vec(), 1));
@@ -635,7 +642,9 @@ async fn what_is_seen_from_outside_tells_and_keeps_its_limits() {
     let pod = Pod::new().await;
     publish(&pod.volume("web"), &pod.pki.pair(&["a.test"]));
     let sidecar = pod.sidecar(&[]).await;
-    sidecar.until_state("web", "in_sync").await;
+    let shown = sidecar.until_state("web", "in_sync").await;
+    let warnings = shown["warnings"].as_array().unwrap().len();
+    assert_eq!(warnings, 1, "{shown}");
     for path in ["/livez", "/readyz"] {
         assert_eq!(sidecar.page(path).await.0, 200);
     }
@@ -656,6 +665,10 @@ async fn what_is_seen_from_outside_tells_and_keeps_its_limits() {
         "kong_cert_reloader_reconciles_total{trigger=\"start\"} 1",
         "kong_cert_reloader_renewal_overdue{binding=\"web\"} 0",
         "kong_cert_reloader_watch_polling 0",
+        "kong_cert_reloader_findings 0",
+        &*format!("kong_cert_reloader_warnings{{binding=\"web\"}} {warnings}"),
+        "kong_cert_reloader_pushes_total{binding=\"web\",outcome=\"refused\"} 0",
+        "kong_cert_reloader_contested_total{binding=\"web\"} 0",
         "kong_cert_reloader_propagation_seconds_count 1",
         "# TYPE kong_cert_reloader_pushes_total counter",
         "# TYPE kong_cert_reloader_build_info gauge",

@@ -83,11 +83,10 @@ impl Ledger {
         if self.memory.contains_key(&binding.name) {
             return;
         }
-        let mut memory = Memory::new(now);
+        let memory = self.memory(&binding.name, now);
         memory.status.kind = binding.kind();
         memory.is_placed = has_place(&binding.material);
         memory.source = Some(binding.source().clone()).filter(|_| binding.kind() == Kind::Reload);
-        self.memory.insert(binding.name.clone(), memory);
         match &binding.material {
             Material::Certificate(files) => {
                 let id = self.own.certificate_of(&binding.name, &files.settings);
@@ -132,7 +131,10 @@ impl Ledger {
     }
 
     pub(super) fn memory(&mut self, name: &BindingName, now: Timestamp) -> &mut Memory {
-        self.memory.entry(name.clone()).or_insert_with(|| Memory::new(now))
+        self.memory.entry(name.clone()).or_insert_with(|| {
+            self.metrics.begin(name);
+            Memory::new(now)
+        })
     }
 
     /// Decides about a candidate after a look at Kong.
