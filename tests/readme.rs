@@ -5,7 +5,6 @@
 mod vocabulary;
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
 use kong_cert_reloader::binding::Kind;
@@ -128,36 +127,6 @@ fn every_kind_stands_in_the_readme_beside_the_states() {
     let (_, kinds) = state[2].split_once("`kind`: ").unwrap();
     let told: Vec<&str> = kinds.trim_end_matches('.').split(',').map(unquoted).collect();
     assert_eq!(told, Kind::ALL.map(Kind::as_str));
-}
-
-#[test]
-fn what_the_readme_calls_worth_an_alert_can_be_asked() {
-    let (_, alerts) = section("Metrics").split_once("```text\n").unwrap();
-    let alerts = alerts.split("```").next().unwrap();
-    let rule = |line: &str| {
-        let expression = line.split(" #").next().unwrap();
-        format!("  - alert: A\n    expr: {}\n", serde_json::to_string(expression).unwrap())
-    };
-    let rules: String = alerts.lines().map(rule).collect();
-    let home = tempfile::tempdir().unwrap();
-    let file = home.path().join("rules.yaml");
-    std::fs::write(&file, format!("groups:\n- name: g\n  rules:\n{rules}")).unwrap();
-    match Command::new("promtool").args(["check", "rules"]).arg(&file).output() {
-        Ok(checked) => {
-            assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
-        }
-        Err(_) => {
-            let told = b"not tested: promtool is not installed\n";
-            std::io::stderr().write_all(told).unwrap();
-        }
-    }
-    // Ordinary certificates may live for less, and are renewed later.
-    let early = alerts.lines().filter(|line| line.contains("source=\"kong\""));
-    for line in early {
-        assert!(line.contains(
-            "and on(binding) kong_cert_reloader_state{kind=~\"ca_certificate|license\"} == 1"
-        ));
-    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use kong_cert_reloader::bundle::Reason as Bundle;
 use kong_cert_reloader::clock::Timestamp;
 use kong_cert_reloader::decide::Wait;
 use kong_cert_reloader::desired::Refusal;
-use kong_cert_reloader::metrics::{Metrics, PushOutcome};
+use kong_cert_reloader::metrics::Metrics;
 use kong_cert_reloader::names::BindingName;
 use kong_cert_reloader::nginx::NoReload;
 use kong_cert_reloader::proof::Unseen;
@@ -43,7 +43,8 @@ pub(crate) fn exposition() -> String {
     };
     let binding = BindingStatus {
         file: Some(shown.clone()),
-        kong: Some(shown),
+        kong: Some(shown.clone()),
+        served: Some(shown),
         last_success: Some(now),
         ..BindingStatus::starting(now)
     };
@@ -51,11 +52,12 @@ pub(crate) fn exposition() -> String {
     let initial = initial_status(&Settings::default());
     let status = Status { bindings: [(name.clone(), binding)].into(), ..(*initial).clone() };
     let metrics = Metrics::default();
-    metrics.push(&name, PushOutcome::Applied);
+    metrics.begin(&name);
     metrics.reconcile(Trigger::Start.as_str());
-    metrics.generation(&name);
-    metrics.contested(&name);
-    metrics.proof("served");
+    for result in ["served", "other", Unseen::Silent.as_str(), Unseen::NoTls.as_str()] {
+        metrics.proof(result);
+    }
+    metrics.proof(Unseen::NoKey.as_str());
     metrics.propagated(Duration::ZERO);
     metrics.admin_request("GET", None, Duration::ZERO);
     let (_, seen) = watch::channel(Arc::new(status));
