@@ -11,7 +11,10 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use kong_cert_reloader::settings::SETTINGS;
+use kong_cert_reloader::status::State;
 use query::Exported;
+use vocabulary::reasons;
 use yaml_rust2::{Yaml, YamlLoader};
 
 const RULES: &str = "helm/kong-cert-reloader/files/alerts.yaml";
@@ -23,9 +26,13 @@ fn here() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+#[expect(clippy::disallowed_methods, reason = "no mounted file")]
+fn text(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
 fn read(path: &Path) -> Yaml {
-    let text = std::fs::read_to_string(path).unwrap();
-    YamlLoader::load_from_str(&text).unwrap().remove(0)
+    YamlLoader::load_from_str(&text(path)).unwrap().remove(0)
 }
 
 fn items(list: &Yaml) -> impl Iterator<Item = &Yaml> {
@@ -161,6 +168,60 @@ fn labels(annotation: &str) -> impl Iterator<Item = &str> {
     let of_sample = annotation.split("label \"").skip(1);
     let is_end = |letter: char| !letter.is_ascii_alphanumeric() && letter != '_';
     of_alert.chain(of_sample).map(move |rest| rest.split(is_end).next().unwrap())
+}
+
+#[test]
+fn the_runbook_knows_each_reason_why_kong_refuses_or_does_not_serve() {
+    for (state, alert) in
+        [("refused", "KongCertReloaderRefused"), ("not_served", "KongCertReloaderNotServed")]
+    {
+        let (_, rest) = RUNBOOK.split_once(&format!("\n## {alert}\n")).unwrap();
+        let section = rest.split("\n## ").next().unwrap();
+        // That one has an alert of its own.
+        for reason in reasons(state).into_iter().filter(|reason| *reason != "contested") {
+            assert!(section.contains(&format!("`{reason}`")), "{alert}: what is {reason}?");
+        }
+    }
+}
+
+#[test]
+fn each_name_in_the_runbook_exists() {
+    let outside: String = RUNBOOK.split("```").step_by(2).collect();
+    let states = State::ALL.map(State::as_str);
+    let reasons: BTreeSet<&str> = states.iter().flat_map(|state| reasons(state)).collect();
+    let settings: BTreeSet<&str> = SETTINGS.iter().map(|setting| setting.name).collect();
+    // Of Kong, decK and Vault.
+    let others = ["updated_at", "select_tags", "max_ttl", "ssl_cert"];
+    for word in outside.split('`').skip(1).step_by(2) {
+        let is_of = |letters: fn(&u8) -> bool| word.bytes().all(|letter| letters(&letter));
+        if word.contains('_') && is_of(|letter| letter.is_ascii_lowercase() || *letter == b'_') {
+            let known = reasons.contains(word) || states.contains(&word) || others.contains(&word);
+            assert!(known, "{word} is no state or reason");
+        }
+        if is_of(|letter| letter.is_ascii_uppercase() || b"_<>".contains(letter)) {
+            let is_end = |name: &&str| *name == word || name.ends_with(&format!("__{word}"));
+            let is_blank = ["POD", "BINDING", "SECRET"].contains(&word);
+            assert!(is_blank || settings.iter().any(is_end), "{word} is no setting");
+        }
+    }
+}
+
+#[test]
+fn each_link_of_the_runbook_leads_somewhere() {
+    let links = RUNBOOK.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
+    for link in links.filter(|link| !link.contains("://")) {
+        let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+        let file = if file.is_empty() { "runbook.md" } else { file };
+        let text = text(&here().join("docs").join(file));
+        let mut headings = text.lines().filter(|line| line.starts_with('#'));
+        assert!(anchor.is_empty() || headings.any(|heading| slug(heading) == anchor), "{link}");
+    }
+}
+
+/// A heading as GitHub links to it.
+fn slug(heading: &str) -> String {
+    let words = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+    words.chars().filter(|letter| letter.is_alphanumeric() || "-_".contains(*letter)).collect()
 }
 
 #[test]
