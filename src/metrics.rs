@@ -1,5 +1,7 @@
 //! Names and counters: what Prometheus scrapes.
 
+mod families;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +17,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use tokio::sync::watch;
 
+use self::families::help;
+pub use self::families::{FAMILIES, MetricFamily};
 use crate::binding::Kind;
 use crate::clock::{Clock, Timestamp};
 use crate::names::BindingName;
@@ -141,37 +145,18 @@ impl Metrics {
         let mut registry = Registry::default();
         let ours = registry.sub_registry_with_prefix("kong_cert_reloader");
         let info = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        ours.register("build", "The version of this program", info);
-        ours.register(
-            "pushes",
-            "Writes to Kong and signals to nginx, by what became of them",
-            self.pushes.clone(),
-        );
-        ours.register("reconciles", "Passes, by what caused them", self.reconciles.clone());
-        ours.register("generations", "Bundles seen in the files", self.generations.clone());
-        ours.register(
-            "contested",
-            "Times another writer undid what was settled",
-            self.contested.clone(),
-        );
-        ours.register(
-            "proofs",
-            "Handshakes for names of certificates, by what they showed",
-            self.proofs.clone(),
-        );
-        ours.register_with_unit(
-            "propagation",
-            "From a generation seen in the files to Kong serving it, or accepting it without proof",
-            Unit::Seconds,
-            self.propagation.clone(),
-        );
-        ours.register("admin_requests", "Calls of the Admin API", self.admin_requests.clone());
-        ours.register_with_unit(
-            "admin_request_duration",
-            "Duration of calls of the Admin API",
-            Unit::Seconds,
-            self.admin_duration.clone(),
-        );
+        ours.register("build", help("build"), info);
+        ours.register("pushes", help("pushes"), self.pushes.clone());
+        ours.register("reconciles", help("reconciles"), self.reconciles.clone());
+        ours.register("generations", help("generations"), self.generations.clone());
+        ours.register("contested", help("contested"), self.contested.clone());
+        ours.register("proofs", help("proofs"), self.proofs.clone());
+        ours.register("admin_requests", help("admin_requests"), self.admin_requests.clone());
+        for (name, histogram) in
+            [("propagation", &self.propagation), ("admin_request_duration", &self.admin_duration)]
+        {
+            ours.register_with_unit(name, help(name), Unit::Seconds, histogram.clone());
+        }
         ours.register_collector(Box::new(Gauges { status, clock }));
         registry.register_collector(Box::new(Process));
         Exposition(registry)
@@ -273,17 +258,14 @@ impl Collector for Gauges {
         reasons(&mut encoder, &status)?;
         validity(&mut encoder, &status)?;
         timeliness(&mut encoder, &status, self.clock.now())?;
-        let help = "1 while changes are found by polling alone";
-        let family = Gauge::begin(&mut encoder, "watch_polling", help, None)?;
+        let family = Gauge::begin(&mut encoder, "watch_polling", None)?;
         family.only(i64::from(status.polling.is_some()))?;
-        let help = "Things that are wrong around the bindings, as told by findings in /status";
-        Gauge::begin(&mut encoder, "findings", help, None)?.only(count(status.findings.len()))
+        Gauge::begin(&mut encoder, "findings", None)?.only(count(status.findings.len()))
     }
 }
 
 fn states(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
-    let help = "1 at the state that the binding is in, 0 at the others";
-    let mut family = Gauge::begin(encoder, "state", help, None)?;
+    let mut family = Gauge::begin(encoder, "state", None)?;
     for (name, binding) in &status.bindings {
         for state in State::ALL {
             let labels = [
@@ -299,8 +281,7 @@ fn states(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
 
 /// Free texts are no labels: of warnings there is a count.
 fn reasons(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
-    let help = "1 at the reason why the binding is in its state, if there is one";
-    let mut family = Gauge::begin(encoder, "state_reason", help, None)?;
+    let mut family = Gauge::begin(encoder, "state_reason", None)?;
     for (name, binding) in &status.bindings {
         if let Some(reason) = binding.reason {
             let labels = [
@@ -312,9 +293,7 @@ fn reasons(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result 
             family.set(&labels, 1)?;
         }
     }
-    let help =
-        "What is odd about the binding although it can be served, as told by warnings in /status";
-    let mut family = Gauge::begin(encoder, "warnings", help, None)?;
+    let mut family = Gauge::begin(encoder, "warnings", None)?;
     for (name, binding) in &status.bindings {
         family.set(&[("binding", name.as_ref())], count(binding.warnings.len()))?;
     }
@@ -326,13 +305,11 @@ fn count(things: usize) -> i64 {
 }
 
 fn validity(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
-    let help = "When it expires (the earliest of several)";
-    let mut family = Gauge::begin(encoder, "not_after_timestamp", help, Some(&Unit::Seconds))?;
+    let mut family = Gauge::begin(encoder, "not_after_timestamp", Some(&Unit::Seconds))?;
     for (name, binding) in &status.bindings {
         family.per_source(name, binding, |shown| Some(shown.not_after.0))?;
     }
-    let help = "When it begins (the latest of several; not told of several CA certificates)";
-    let mut family = Gauge::begin(encoder, "not_before_timestamp", help, Some(&Unit::Seconds))?;
+    let mut family = Gauge::begin(encoder, "not_before_timestamp", Some(&Unit::Seconds))?;
     for (name, binding) in &status.bindings {
         // Several of them begin each at its time, and no one time is that of all.
         let has_begin =
@@ -343,15 +320,13 @@ fn validity(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result
 }
 
 fn timeliness(encoder: &mut DescriptorEncoder<'_>, status: &Status, now: Timestamp) -> fmt::Result {
-    let help = "When Kong was last seen to serve what the file holds";
-    let mut family = Gauge::begin(encoder, "last_success_timestamp", help, Some(&Unit::Seconds))?;
+    let mut family = Gauge::begin(encoder, "last_success_timestamp", Some(&Unit::Seconds))?;
     for (name, binding) in &status.bindings {
         if let Some(last) = binding.last_success {
             family.set(&[("binding", name.as_ref())], last.0)?;
         }
     }
-    let help = "1 if the file is past RENEW_BY of its life and was not renewed";
-    let mut family = Gauge::begin(encoder, "renewal_overdue", help, None)?;
+    let mut family = Gauge::begin(encoder, "renewal_overdue", None)?;
     for (name, binding) in &status.bindings {
         if binding.kind.is_renewed() {
             family.set(&[("binding", name.as_ref())], i64::from(binding.is_overdue(now)))?;
@@ -367,10 +342,9 @@ impl<'a> Gauge<'a> {
     fn begin(
         encoder: &'a mut DescriptorEncoder<'_>,
         name: &'a str,
-        help: &'a str,
         unit: Option<&'a Unit>,
     ) -> Result<Self, fmt::Error> {
-        encoder.encode_descriptor(name, help, unit, MetricType::Gauge).map(Self)
+        encoder.encode_descriptor(name, help(name), unit, MetricType::Gauge).map(Self)
     }
 
     fn set(&mut self, labels: &[(&str, &str)], value: i64) -> fmt::Result {
@@ -409,33 +383,27 @@ impl Collector for Process {
         let Ok(stat) = process.stat() else { return Ok(()) };
         let ticks = procfs::ticks_per_second() as f64;
         let seconds = (stat.utime + stat.stime) as f64 / ticks;
-        let help = "User and system time spent";
-        let cpu = encoder.encode_descriptor(
-            "process_cpu",
-            help,
-            Some(&Unit::Seconds),
-            MetricType::Counter,
-        )?;
+        let (name, unit) = ("process_cpu", Some(&Unit::Seconds));
+        let cpu = encoder.encode_descriptor(name, help(name), unit, MetricType::Counter)?;
         prometheus_client::metrics::counter::ConstCounter::new(seconds).encode(cpu)?;
         let resident = stat.rss.saturating_mul(procfs::page_size());
-        let mut gauge = |name: &str, help: &str, unit: Option<&Unit>, value: u64| {
+        let mut gauge = |name: &str, unit: Option<&Unit>, value: u64| {
             let value = i64::try_from(value).unwrap_or(i64::MAX);
-            Gauge::begin(&mut encoder, name, help, unit)?.only(value)
+            Gauge::begin(&mut encoder, name, unit)?.only(value)
         };
-        gauge("process_resident_memory", "Resident memory", Some(&Unit::Bytes), resident)?;
-        gauge("process_virtual_memory", "Virtual memory", Some(&Unit::Bytes), stat.vsize)?;
+        gauge("process_resident_memory", Some(&Unit::Bytes), resident)?;
+        gauge("process_virtual_memory", Some(&Unit::Bytes), stat.vsize)?;
         if let Ok(open) = process.fd_count() {
-            gauge("process_open_fds", "Open file descriptors", None, open as u64)?;
+            gauge("process_open_fds", None, open as u64)?;
         }
         if let Ok(limits) = process.limits()
             && let procfs::process::LimitValue::Value(most) = limits.max_open_files.soft_limit
         {
-            gauge("process_max_fds", "Most open file descriptors", None, most)?;
+            gauge("process_max_fds", None, most)?;
         }
         if let Ok(boot) = procfs::boot_time_secs() {
             let started = boot + stat.starttime / procfs::ticks_per_second();
-            let help = "When the process started, since the Unix epoch";
-            gauge("process_start_time", help, Some(&Unit::Seconds), started)?;
+            gauge("process_start_time", Some(&Unit::Seconds), started)?;
         }
         Ok(())
     }

@@ -1,13 +1,19 @@
 //! What the documents say of the program, against the program.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "readme/vocabulary.rs"]
+mod vocabulary;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use kong_cert_reloader::binding::Kind;
 use kong_cert_reloader::log::MESSAGES;
+use kong_cert_reloader::metrics::{FAMILIES, MetricFamily};
 use kong_cert_reloader::settings::SETTINGS;
 use kong_cert_reloader::status::State;
 use tracing::Level;
+use vocabulary::{exposition, labels_of};
 
 const TROUBLESHOOTING: &str = "docs/troubleshooting.md";
 
@@ -43,6 +49,41 @@ fn every_log_message_is_told_somewhere() {
         let is_told = [",", ")"].iter().any(|end| source.contains(&format!("tell!({name}{end}")));
         assert!(is_told, "{name} is told nowhere");
     }
+}
+
+#[test]
+fn every_metric_family_is_exported_with_the_labels_and_the_help_of_the_table() {
+    let text = exposition();
+    let told: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
+    let real: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    assert_eq!(told.iter().collect::<BTreeSet<_>>(), real.iter().collect());
+    for family in FAMILIES {
+        let help = format!("# HELP {} {}", family.name, family.help);
+        assert!(text.lines().any(|line| line.trim_end_matches('.') == help), "{help}");
+        let labels: BTreeSet<String> =
+            family.labels.iter().map(|label| (*label).to_owned()).collect();
+        assert_eq!(labels_of(&text, family.name), labels, "{}", family.name);
+    }
+}
+
+#[test]
+fn every_metric_family_stands_in_its_document() {
+    let cells = |family: &MetricFamily| {
+        let labels: Vec<String> = family.labels.iter().map(|label| format!("`{label}`")).collect();
+        [format!("`{}`", family.name), labels.join(", "), family.help.to_owned()]
+    };
+    let real: Vec<[String; 3]> = FAMILIES.iter().map(cells).collect();
+    assert_eq!(rows("docs/metrics.md"), real);
+}
+
+#[test]
+fn every_kind_stands_in_the_document_of_the_metrics() {
+    let content = text(&root().join("docs/metrics.md"));
+    let (_, kinds) = content.split_once("`kind` is one of ").unwrap();
+    let kinds = kinds.split('.').next().unwrap();
+    let told: Vec<&str> = kinds.split(", ").map(|kind| kind.trim_matches('`')).collect();
+    assert_eq!(told, Kind::ALL.map(Kind::as_str));
 }
 
 #[test]
@@ -160,8 +201,8 @@ fn rows(document: &str) -> Vec<Vec<String>> {
     while let Some(line) = lines.next() {
         let is_head = lines.peek().is_some_and(|next| next.starts_with("|---"));
         if line.starts_with('|') && !is_head && !line.starts_with("|---") {
-            let cells = line.trim_matches('|').split(" | ");
-            rows.push(cells.map(|cell| cell.trim().to_owned()).collect());
+            let line = line.trim_start_matches("| ").trim_end_matches(" |").replace("| |", "|  |");
+            rows.push(line.split(" | ").map(|cell| cell.trim().to_owned()).collect());
         }
     }
     rows

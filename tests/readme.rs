@@ -7,11 +7,10 @@ mod vocabulary;
 use std::collections::BTreeSet;
 use std::process::{Command, Output, Stdio};
 
-use kong_cert_reloader::binding::Kind;
 use kong_cert_reloader::settings::SETTINGS;
 use kong_cert_reloader::status::State;
 
-use vocabulary::{exposition, labels_of, reasons};
+use vocabulary::reasons;
 
 const README: &str = include_str!("../README.md");
 const PROGRAM: &str = env!("CARGO_BIN_EXE_kong-cert-reloader");
@@ -104,32 +103,6 @@ fn split(cell: &str) -> Vec<String> {
 }
 
 #[test]
-fn every_metric_family_stands_in_the_readme_with_its_labels() {
-    let text = exposition();
-    let families: BTreeSet<&str> =
-        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-    let rows = table("name", "labels");
-    let told: BTreeSet<&str> = rows.iter().map(|row| unquoted(&row[0])).collect();
-    assert_eq!(told, families);
-    for row in rows {
-        let family = unquoted(&row[0]).to_owned();
-        let told: BTreeSet<String> =
-            split(&row[1]).into_iter().filter(|label| !label.is_empty()).collect();
-        let real = labels_of(&text, &family);
-        assert_eq!(told, real, "{family}");
-    }
-}
-
-#[test]
-fn every_kind_stands_in_the_readme_beside_the_states() {
-    let rows = table("name", "labels");
-    let state = rows.iter().find(|row| unquoted(&row[0]) == "kong_cert_reloader_state").unwrap();
-    let (_, kinds) = state[2].split_once("`kind`: ").unwrap();
-    let told: Vec<&str> = kinds.trim_end_matches('.').split(',').map(unquoted).collect();
-    assert_eq!(told, Kind::ALL.map(Kind::as_str));
-}
-
-#[test]
 fn every_command_stands_in_the_readme_and_exists() {
     let told: BTreeSet<String> =
         table("command", "what it does").iter().map(|row| unquoted(&row[0]).to_owned()).collect();
@@ -178,15 +151,6 @@ fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(PROGRAM);
     command.args(arguments).env_clear().envs(variables.iter().copied()).stdin(Stdio::null());
     command.output().unwrap()
-}
-
-#[test]
-fn every_file_that_the_readme_links_to_is_there() {
-    let links = README.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-    for link in links.filter(|link| !link.starts_with('#') && !link.contains("://")) {
-        let path = format!("{}/{link}", env!("CARGO_MANIFEST_DIR"));
-        assert!(std::path::Path::new(&path).exists(), "{link} is not there");
-    }
 }
 
 /// The rows of the README's table whose head begins with these two cells.

@@ -1,5 +1,7 @@
 //! The words that the program shows: its metrics, their labels, states and reasons.
 
+#![allow(dead_code, reason = "each test takes what it needs")]
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
