@@ -1,6 +1,6 @@
 //! Every message that the log can hold, with its level and what it means: one table.
 //!
-//! [`tell!`] is the only way to write one (`clippy.toml` forbids the others), and
+//! `tell!` is the only way to write one (`clippy.toml` forbids the others), and
 //! `docs/log-messages.md` is held to the table by a test.
 
 use tracing::Level;
