@@ -85,7 +85,7 @@ pub const FAMILIES: &[MetricFamily] = &[
     family(
         "kong_cert_reloader_contested_total",
         &["binding"],
-        "Times another writer undid it, or a Kong without a database forgot it",
+        "Times another writer undid it; without a database from the eleventh time within an hour on, as a Kong that restarts forgets it, too",
     ),
     family(
         "kong_cert_reloader_reconciles_total",

@@ -10,7 +10,7 @@ use super::warnings::{objects, warnings};
 use super::{Again, Conclusion, Obstacle};
 use crate::bundle::Facts;
 use crate::clock::Timestamp;
-use crate::decide::{Decision, Wait};
+use crate::decide::{Decision, RESTORES, Wait};
 use crate::desired::Desired;
 use crate::held::Held;
 use crate::kong::{Failure, Query};
@@ -202,22 +202,31 @@ impl Ledger {
         facts: &Facts,
         now: Timestamp,
     ) {
-        if decided.is_revert {
-            self.metrics.contested(name);
-        }
         let held_facts = held.map(|held| &held.facts);
         let memory = self.memory(name, now);
         memory.settled = decided.settled;
         memory.left = decided.desired.left();
         memory.note_pair(pair(facts, held_facts));
         if decided.is_revert {
-            memory.note_revert();
+            self.note_revert(name, now);
         }
+        let memory = self.memory(name, now);
         memory.doubted.clone_from(&decided.unreferenced);
         memory.status.kong = held_facts.and_then(|facts| Some(Shown::from(facts.as_ref().ok()?)));
         // What is written is shown when it is there.
         if !decided.decision.writes() {
             self.show_object(name, &decided.desired, held, facts, now);
+        }
+    }
+
+    /// What was settled is undone. A Kong without a database forgets it when it restarts, so there it
+    /// is another writer's doing only if it goes on.
+    pub(super) fn note_revert(&mut self, name: &BindingName, now: Timestamp) {
+        let memory = self.memory(name, now);
+        memory.note_revert();
+        let reverts = memory.reverts();
+        if self.is_shared || reverts > RESTORES {
+            self.metrics.contested(name);
         }
     }
 

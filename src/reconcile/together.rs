@@ -400,16 +400,11 @@ impl Ledger {
 
     /// Someone else's configuration runs in place of the file's: how long it stays.
     fn until_reloaded(&mut self, name: &BindingName, now: Timestamp) -> Duration {
+        if !self.memory(name, now).repairing {
+            self.note_revert(name, now);
+        }
         let memory = self.memory(name, now);
-        let is_new = !memory.repairing;
-        if is_new {
-            memory.note_revert();
-        }
-        let rest = until_restored(memory.reverts(), memory.since_write());
-        if is_new {
-            self.metrics.contested(name);
-        }
-        rest
+        until_restored(memory.reverts(), memory.since_write())
     }
 
     /// What is in the file, with what of ours runs and the file does not have: that of bindings whose
