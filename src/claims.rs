@@ -84,13 +84,6 @@ impl Claims {
         self.fed.get(binding).copied()
     }
 
-    /// Whether `binding` may ask for one of these names; true if it is not known what it asks for.
-    #[must_use]
-    pub fn may_want(&self, binding: &BindingName, names: &BTreeSet<String>) -> bool {
-        let claimed = self.claimed.get(binding);
-        claimed.is_none_or(|claimed| claimed.iter().any(|name| names.contains(name.as_ref())))
-    }
-
     /// `place` is configured for this CA certificate, and for no other.
     pub fn claim_place(&mut self, digest: LeafDigest, place: Place) {
         self.release_place(&place.binding);
@@ -160,18 +153,6 @@ mod tests {
         claims.claim_names(&c, &names(&[]), true);
         claims.claim_names(&a, &names(&["y.test"]), false);
         assert_eq!(claims.before(&b, &sni), None);
-    }
-
-    #[test]
-    fn who_was_never_read_may_want_any_name() {
-        let a: BindingName = "a".parse().unwrap();
-        let wants = |claims: &Claims, name: &str| claims.may_want(&a, &[name.to_owned()].into());
-        let mut claims = Claims::default();
-        assert!(wants(&claims, "x.test"));
-        claims.claim_names(&a, &names(&["x.test"]), true);
-        assert!(wants(&claims, "x.test") && !wants(&claims, "y.test"));
-        claims.claim_names(&a, &names(&[]), false);
-        assert!(!wants(&claims, "x.test"));
     }
 
     #[test]

@@ -13,15 +13,15 @@ mod pod;
 #[path = "dbless/stage.rs"]
 mod stage;
 
-use kong_cert_reloader::settings::{CertificateSettings, Settings};
+use kong_cert_reloader::settings::{AuthoritySettings, CertificateSettings, Settings};
 use kong_cert_reloader::status::State;
 use pod::START;
 use serde_json::json;
 use stage::{
-    FILE, HOUR, ID, WithFile, certificate, edited, leaf, pki, posts, served, state,
+    FILE, HOUR, ID, WithFile, certificate, edited, leaf, pki, posts, rows, served, state,
     with_certificates,
 };
-use testkit::CertifiedPair;
+use testkit::{CertifiedPair, KeyKind, SecretVolume};
 use tokio::time::{Duration, sleep};
 
 /// A file with one certificate.
@@ -136,4 +136,75 @@ async fn the_same_pair_twice_in_the_file_without_ids_is_two_objects() {
     sleep(Duration::from_secs(3600)).await;
     assert_eq!(state(&it.pod, "web"), (State::Refused, "several_owners"));
     assert_eq!((posts(&it.kong), state(&it.pod, FILE)), (1, (State::InSync, "")));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_sidecar_that_starts_anew_without_a_secret_keeps_what_it_brought() {
+    let pki = pki();
+    let [older, new] = [300, 20].map(|hours| leaf(&pki, &["a.test"], hours));
+    let expired = pki.leaf(&["a.test"]).not_before(START - 300 * HOUR).not_after(START - HOUR);
+    let others = [40, 30].map(|hours| leaf(&pki, &["b.test"], hours));
+    for (old, id) in [(&older, Some(ID)), (&older, None), (&expired.issue(), Some(ID))] {
+        let config = with_certificates(&json!([certificate(id, old, &["a.test"])]));
+        let mut it = WithFile::new(&config, &[("web", &new), ("own", &others[0])]).await;
+        it.pod.until_in_sync_with(&new).await;
+        it.pod.stop().await;
+        // An optional Secret that is being made anew: its volume is empty.
+        SecretVolume::mount(it.pod.directory("web")).publish(&[]);
+        it.start(|_| {}).await;
+        sleep(Duration::from_secs(3600)).await;
+        assert_eq!(served(&it.kong, "a.test"), new.leaf_der());
+        it.pod.publish("own", &others[1]);
+        it.pod.until_named("own", |own| own.state == State::InSync).await;
+        it.edit_and_load(&config).await;
+        assert_eq!(served(&it.kong, "a.test"), new.leaf_der());
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_rollback_in_the_file_is_followed_after_a_start_of_the_sidecar_too() {
+    let pki = pki();
+    let [oldest, older, new] = [300, 200, 20].map(|hours| leaf(&pki, &["f.test"], hours));
+    let other = leaf(&pki, &["b.test"], 40);
+    let mut it = WithFile::new(&with(&new, &["f.test"]), &[("own", &other)]).await;
+    it.pod.until_named("own", |own| own.state == State::InSync).await;
+    it.pod.stop().await;
+    // Nobody knows whether the file was rolled back, or a binding has gone.
+    it.edit(&with(&older, &["f.test"]));
+    it.start(|_| {}).await;
+    sleep(Duration::from_secs(3600)).await;
+    assert_eq!(served(&it.kong, "f.test"), new.leaf_der());
+    it.edit_and_load(&with(&oldest, &["f.test"])).await;
+    assert_eq!(served(&it.kong, "f.test"), oldest.leaf_der());
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_ca_certificate_in_the_file_beats_the_last_one_of_a_binding_that_has_expired() {
+    let pki = pki();
+    let ca = |name, hours| {
+        pki.root().intermediate_with(name, KeyKind::P256, START - HOUR, START + hours * HOUR)
+    };
+    let (old, new) = (ca("Old", 2), ca("New", 4000));
+    let config = |ca: &str, host: &str| {
+        let cas = json!([{"id": ID, "cert": ca}]);
+        let services = json!([{"name": "echo", "host": host}]);
+        json!({"_format_version": "3.0", "ca_certificates": cas, "services": services}).to_string()
+    };
+    let [pair, renewed] = [30, 20].map(|hours| leaf(&pki, &["a.test"], hours));
+    let mut it = WithFile::before(&config(&old.pem(), "10.0.0.1"), &[("web", &pair)]);
+    let file = it.pod.write_file("ca.crt", &old.pem());
+    it.start(|settings| {
+        let trust = AuthoritySettings { file, id: Some(ID.parse().unwrap()), tags: [].into() };
+        settings.authorities.insert("trust".parse().unwrap(), trust);
+    })
+    .await;
+    it.pod.until_in_sync_with(&pair).await;
+    sleep(Duration::from_secs(3 * 3600)).await;
+    it.kong.model().set_now(START + 3 * HOUR);
+    it.pod.wake_at("ca.crt");
+    it.edit(&config(&new.pem(), "10.0.0.2"));
+    it.until_host("10.0.0.2").await;
+    assert_eq!(rows(&it.kong, "/ca_certificates")[0]["cert"], json!(new.pem()));
+    it.pod.publish("web", &renewed);
+    it.pod.until_in_sync_with(&renewed).await;
 }

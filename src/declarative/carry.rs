@@ -10,6 +10,7 @@ use super::document::LISTS;
 use super::entities::{Entity, SNIS, owner, tags};
 use super::merge::{AltPair, Entry, OwnFields};
 use super::value::{Map, Value};
+use crate::bundle::{Fingerprint, held_authority, held_license};
 use crate::clock::Timestamp;
 use crate::held::HeldCertificate;
 
@@ -18,8 +19,10 @@ use crate::held::HeldCertificate;
 pub struct Outlived {
     /// Its id.
     pub id: Uuid,
-    /// The names that it has where it runs.
-    pub names: BTreeSet<String>,
+    /// What it is where it does not run, if that can be served now.
+    pub here: Option<Fingerprint>,
+    /// What it is where it runs.
+    pub there: Fingerprint,
     /// It began earlier where it does not run.
     pub is_older: bool,
 }
@@ -87,10 +90,17 @@ impl Document {
         is_there
     }
 
-    /// A CA certificate or licence `id` stays what it is in `running`.
-    pub fn carry_object(&mut self, running: &Self, entity: Entity, id: Uuid) {
+    /// A CA certificate or licence `id` stays what it is in `running`, unless it is here and that one
+    /// can be used no more, or began earlier.
+    pub fn carry_object(&mut self, running: &Self, entity: Entity, id: Uuid, now: Timestamp) {
         let there = running.objects(entity).find(|(found, _)| *found == id);
         let Some((_, object)) = there else { return };
+        if self.objects(entity).any(|(found, _)| found == id) {
+            let [here, there] = [&*self, running].map(|it| it.usable_since(entity, id, now));
+            if there.is_none() || there < here {
+                return;
+            }
+        }
         match entity {
             Entity::Certificate => self.carry_pair(running, id),
             Entity::Authority => {
@@ -111,18 +121,37 @@ impl Document {
     /// begin earlier.
     #[must_use]
     pub fn outlived_in(&self, running: &Self, now: Timestamp) -> Vec<Outlived> {
-        let began = |held: &HeldCertificate| {
+        let servable = |held: &HeldCertificate| {
             let facts = held.facts.as_ref().ok().filter(|facts| !facts.expired_at(now))?;
-            Some(facts.validity.not_before)
+            Some((facts.validity.not_before, facts.fingerprint))
         };
         let here = self.certificates();
-        let here: BTreeMap<Uuid, _> = here.iter().map(|held| (held.id, began(held))).collect();
+        let here: BTreeMap<Uuid, _> = here.iter().map(|held| (held.id, servable(held))).collect();
         let outlived = running.certificates().into_iter().filter_map(|held| {
-            let (here, there) = (*here.get(&held.id)?, began(&held));
-            let is_it = there.is_some() && here <= there;
-            is_it.then_some(Outlived { id: held.id, names: held.snis, is_older: here < there })
+            let here = *here.get(&held.id)?;
+            let (began, there) = servable(&held)?;
+            let began_here = here.map(|(began, _)| began);
+            let here = here.map(|(_, fingerprint)| fingerprint);
+            let is_older = began_here < Some(began);
+            (began_here <= Some(began)).then_some(Outlived { id: held.id, here, there, is_older })
         });
         outlived.collect()
+    }
+
+    /// Since when the CA certificate or licence `id` is valid, if it can be used now.
+    fn usable_since(&self, entity: Entity, id: Uuid, now: Timestamp) -> Option<Timestamp> {
+        let validity = match entity {
+            Entity::Certificate => None,
+            Entity::Authority => {
+                let held = self.authorities().into_iter().find(|held| held.id == id)?;
+                held_authority(&held.cert).ok().map(|authority| authority.validity())
+            }
+            Entity::License => {
+                let held = self.licenses().into_iter().find(|held| held.id == id)?;
+                held_license(&held.payload).ok().map(|facts| facts.validity)
+            }
+        };
+        validity.filter(|validity| now <= validity.not_after).map(|validity| validity.not_before)
     }
 
     /// Names that the certificate `id` has in `running`, and that are `wanted`, are its names here,

@@ -13,7 +13,7 @@ use super::reloading::Reloads;
 use super::subject::Proving;
 use super::together::Declared;
 use crate::binding::{Binding, Kind, Material};
-use crate::bundle::{self, Facts};
+use crate::bundle::{self, Facts, Fingerprint};
 use crate::claims::Claims;
 use crate::clock::Timestamp;
 use crate::decide::{Decision, Situation, decide};
@@ -46,6 +46,9 @@ pub(super) struct Ledger {
     pub(super) claims: Claims,
     /// Objects that are fed by their ids alone: CA certificates in place, licences.
     pub(super) places: BTreeMap<BindingName, (Entity, Uuid)>,
+    /// Certificates of `DECLARATIVE__FILE` that ran with a newer pair when both were first seen: by
+    /// their ids, what the file had and what ran.
+    pub(super) found: Option<BTreeMap<Uuid, (Option<Fingerprint>, Fingerprint)>>,
     /// Bindings that take their names from others.
     takers: BTreeSet<BindingName>,
     pub(super) memory: BTreeMap<BindingName, Memory>,
@@ -73,6 +76,7 @@ impl Ledger {
             force: settings.declarative.force,
             claims: Claims::default(),
             places: BTreeMap::new(),
+            found: None,
             takers: BTreeSet::new(),
             memory: BTreeMap::new(),
         }
@@ -85,7 +89,6 @@ impl Ledger {
         }
         let memory = self.memory(&binding.name, now);
         memory.status.kind = binding.kind();
-        memory.is_placed = has_place(&binding.material);
         memory.source = Some(binding.source().clone()).filter(|_| binding.kind() == Kind::Reload);
         match &binding.material {
             Material::Certificate(files) => {
@@ -114,15 +117,6 @@ impl Ledger {
     pub(super) fn are_all_for_kong(&self, looked: &BTreeSet<BindingName>) -> bool {
         let mut all = self.memory.iter();
         all.all(|(name, memory)| memory.status.kind == Kind::Reload || looked.contains(name))
-    }
-
-    /// Whether a certificate with these names may be fed by a binding of which it is not known yet.
-    pub(super) fn may_be_fed(&self, names: &BTreeSet<String>) -> bool {
-        self.memory.iter().any(|(name, memory)| {
-            memory.status.kind == Kind::Certificate
-                && !memory.is_placed
-                && self.claims.may_want(name, names)
-        })
     }
 
     /// The objects of bindings that take names from others.
@@ -224,17 +218,13 @@ impl Ledger {
     pub(super) fn claim_object(&mut self, planned: &Planned) {
         let name = &planned.candidate.binding.name;
         match &planned.plan {
-            Plan::Unread(_) => return,
-            // It feeds none.
-            Plan::Refused(_) => {}
+            // It is not known, or feeds none.
+            Plan::Unread(_) | Plan::Refused(_) => {}
             Plan::RefusedBefore(_, decided) | Plan::Decided(decided) => {
                 if let Desired::Certificate(desired, _) = &decided.desired {
                     self.claims.claim_object(name, desired.id);
                 }
             }
-        }
-        if let Some(memory) = self.memory.get_mut(name) {
-            memory.is_placed = true;
         }
     }
 
@@ -272,11 +262,6 @@ impl Ledger {
         self.reloads.forget(binding);
         self.claims.release(binding);
     }
-}
-
-/// Whether the object is known by its id, whatever is in the files.
-const fn has_place(material: &Material) -> bool {
-    matches!(material, Material::Certificate(files) if files.settings.id.is_some())
 }
 
 pub(super) fn pair(facts: &Facts, held: Option<&Result<Facts, bundle::Reason>>) -> Pair {

@@ -70,8 +70,6 @@ pub(super) struct Memory {
     last_write: Option<Instant>,
     /// A revert was counted, and is not repaired yet.
     pub(super) repairing: bool,
-    /// Which object it feeds, if any, was decided once, or is configured.
-    pub(super) is_placed: bool,
     /// What Kong refused: not sent again until file or held changes.
     pub(super) refused: Option<(Fingerprint, Option<Held>, Failure)>,
     /// Another writer was first, each time that Kong was looked at again.
@@ -108,7 +106,6 @@ impl Memory {
             pushes: VecDeque::new(),
             last_write: None,
             repairing: false,
-            is_placed: false,
             refused: None,
             is_in_conflict: false,
             refused_members: Refused::default(),

@@ -409,12 +409,19 @@ impl Ledger {
 
     /// What is in the file, with what of ours runs and the file does not have: that of bindings whose
     /// files cannot be read now has no other place.
-    fn completed(&self, file: &Document, running: &Document, now: Timestamp) -> Document {
+    fn completed(&mut self, file: &Document, running: &Document, now: Timestamp) -> Document {
         let mut document = file.clone();
         document.carry_over(running, self.own.tag());
-        for Outlived { id, names, is_older } in document.outlived_in(running, now) {
-            // Which of them is fed by a binding whose files were never read is not known.
-            if self.claims.is_fed(id) || (is_older && self.may_be_fed(&names)) {
+        let outlived = document.outlived_in(running, now);
+        // Whose last good one that is cannot be known of a binding whose files were never seen: it
+        // stays until the file says something else of it.
+        let found = self.found.get_or_insert_with(|| {
+            let newer = outlived.iter().filter(|one| one.is_older);
+            newer.map(|one| (one.id, (one.here, one.there))).collect()
+        });
+        for Outlived { id, here, there, .. } in outlived {
+            let is_as_found = found.get(&id) == Some(&(here, there));
+            if here.is_none() || is_as_found || self.claims.is_fed(id) {
                 document.carry_pair(running, id);
             }
         }
@@ -425,7 +432,7 @@ impl Ledger {
             document.carry_names(running, id, is_wanted);
         }
         for (entity, id) in self.places.values() {
-            document.carry_object(running, *entity, *id);
+            document.carry_object(running, *entity, *id, now);
         }
         document
     }
