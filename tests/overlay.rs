@@ -208,6 +208,14 @@ fn nothing_else_that_the_values_bring_writes_to_kong_or_opens_it() {
     for overlay in Overlay::of_kongs_chart() {
         assert_eq!(overlay.whole["ingressController"]["enabled"], false, "{}", overlay.name);
         assert_eq!(overlay.whole["admin"]["enabled"], false, "{}", overlay.name);
+        // A page that manages Kong, with a NodePort unless told otherwise.
+        assert_eq!(overlay.whole["manager"]["enabled"], false, "{}", overlay.name);
+        assert_eq!(overlay.kongs("admin_gui_listen"), Some("off"), "{}", overlay.name);
+        if overlay.whole["enterprise"]["enabled"] == true {
+            for service in ["portal", "portalapi"] {
+                assert_eq!(overlay.whole[service]["enabled"], false, "{}: {service}", overlay.name);
+            }
+        }
     }
 }
 
@@ -544,6 +552,7 @@ fn kongs_chart_makes_the_pod_that_the_values_mean() {
         };
         assert_eq!(variable("KONG_ADMIN_LISTEN"), overlay.kongs("admin_listen"), "{name}");
         assert_eq!(variable("KONG_DATABASE"), overlay.kongs("database"), "{name}");
+        assert_eq!(variable("KONG_ADMIN_GUI_LISTEN"), Some("off"), "{name}");
         assert_eq!(variable("KONG_KIC"), None, "{name}: the controller is on");
         assert_eq!(variable("KONG_LICENSE_DATA"), None, "{name}");
         assert_eq!(kong["securityContext"]["runAsUser"], 1000, "{name}");
@@ -555,12 +564,8 @@ fn kongs_chart_makes_the_pod_that_the_values_mean() {
             "{name}: {volumes:?}"
         );
         let services = rendered.objects.iter().filter(|object| object["kind"] == "Service");
-        let service_ports =
-            services.flat_map(|service| service["spec"]["ports"].as_array().unwrap());
-        for port in service_ports {
-            let target = &port["targetPort"];
-            assert!(*target != 8001 && *target != 8444, "{name}: {port}");
-        }
+        let services: Vec<&Value> = services.map(|service| &service["metadata"]["name"]).collect();
+        assert_eq!(services, ["kong-kong-proxy"], "{name}: what else is open?");
         if overlay.kongs("database") == Some("off") {
             assert_eq!(variable("KONG_DECLARATIVE_CONFIG"), Some("/kong_dbless/kong.yml"));
             let config_map = &overlay.whole["dblessConfig"]["configMap"];
