@@ -1,7 +1,14 @@
-//! The overlays: what they give Kong's chart, against the settings that there are, and rendered by that
-//! chart where `KONG_CHART` names a directory that has it.
+//! The overlays: what they give Kong's chart, against the settings that there are, and what that chart
+//! makes of them.
+//!
+//! What Kong's chart rendered stands in `tests/data/helm/overlays`, as far as it is the gateway. Where
+//! `KONG_CHART` names a directory with the chart, it is rendered anew and compared; after a change that is
+//! meant, `UPDATE_GOLDEN=1 cargo test --test overlay` writes it.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![allow(clippy::disallowed_methods, reason = "the bans are the product's")]
+
+#[path = "overlay/kongs_chart.rs"]
+mod kongs_chart;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -10,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use kong_cert_reloader::http::DEFAULT_PORT;
 use kong_cert_reloader::settings::{Listen, ProxyAddress, Settings};
+use kongs_chart::{KongsChart, Rendered};
 use serde_json::{Value, json};
 use testkit::Tool;
 use testkit::manifest::{self, document, documents};
@@ -491,49 +499,27 @@ fn the_post_renderer_shares_the_processes_of_kongs_pods_and_changes_nothing_else
     assert_eq!(rendered, objects);
 }
 
-/// Kong's chart, rendered with an overlay.
-struct Rendered {
-    objects: Vec<Value>,
-}
-
-impl Rendered {
-    fn pod(&self, kind: &str) -> Vec<&Value> {
-        let of_kind = self.objects.iter().filter(|object| object["kind"] == kind);
-        of_kind.map(|object| &object["spec"]["template"]["spec"]).collect()
-    }
-
-    /// The one pod of Kong itself.
-    fn kong(&self) -> &Value {
-        let pods = self.pod("Deployment");
-        assert_eq!(pods.len(), 1);
-        pods[0]
-    }
-}
-
-/// Renders Kong's chart, if there is one, with values and what else Helm is to be told.
-fn kongs_chart(overlay: &str, more: &[&str], helm: &Tool) -> Option<Rendered> {
-    let Some(chart) = std::env::var_os("KONG_CHART") else {
-        testkit::not_tested("Kong's own chart; set KONG_CHART to a directory with it");
-        return None;
-    };
-    let values = format!("{DIRECTORY}/{overlay}.yaml");
-    let arguments = ["template", "kong", chart.to_str().unwrap(), "--values", &values];
-    let ended = helm.run(&[&arguments, more].concat());
-    assert!(ended.well, "{overlay}: {}", ended.errors);
-    Some(Rendered { objects: documents(&ended.output) })
-}
-
 fn names(containers: &Value) -> Vec<&str> {
     let containers = containers.as_array().map(Vec::as_slice).unwrap_or_default();
     containers.iter().map(|container| container["name"].as_str().unwrap()).collect()
 }
 
 #[test]
+fn every_overlay_has_a_golden_and_every_golden_an_overlay() {
+    let overlays: Vec<String> = Overlay::of_kongs_chart().map(|overlay| overlay.name).collect();
+    assert_eq!(kongs_chart::goldens(), overlays);
+}
+
+#[test]
 fn kongs_chart_makes_the_pod_that_the_values_mean() {
-    let Some(helm) = Tool::find("helm") else { return };
+    let chart = KongsChart::find();
     for overlay in Overlay::of_kongs_chart() {
         let name = &overlay.name;
-        let Some(rendered) = kongs_chart(name, &[], &helm) else { return };
+        let rendered = chart.as_ref().map(|chart| chart.render(name, &[]));
+        if let Some(rendered) = &rendered {
+            rendered.is_as_the_golden_says(name);
+        }
+        let rendered = rendered.unwrap_or_else(|| Rendered::golden(name));
         let pod = rendered.kong();
         if overlay.is_native() {
             let expected = ["clear-stale-pid", "cert-reloader", "wait-for-db"];
@@ -563,16 +549,16 @@ fn kongs_chart_makes_the_pod_that_the_values_mean() {
             mounts.iter().all(|mount| volumes.contains(&&*mount.volume)),
             "{name}: {volumes:?}"
         );
-        let services = rendered.objects.iter().filter(|object| object["kind"] == "Service");
-        let services: Vec<&Value> = services.map(|service| &service["metadata"]["name"]).collect();
-        assert_eq!(services, ["kong-kong-proxy"], "{name}: what else is open?");
+        let is_there = |volume| pod["volumes"].as_array().unwrap().contains(volume);
+        assert!(overlay.volumes().iter().all(is_there), "{name}: {}", pod["volumes"]);
+        assert_eq!(rendered.names("Service"), ["kong-kong-proxy"], "{name}: what else is open?");
         if overlay.kongs("database") == Some("off") {
             assert_eq!(variable("KONG_DECLARATIVE_CONFIG"), Some("/kong_dbless/kong.yml"));
             let config_map = &overlay.whole["dblessConfig"]["configMap"];
             let of_it = |volume: &&Value| volume["configMap"]["name"] == *config_map;
             assert_eq!(pod["volumes"].as_array().unwrap().iter().filter(of_it).count(), 2);
-        } else {
-            let jobs = rendered.pod("Job");
+        } else if chart.is_some() {
+            let jobs = rendered.pods("Job");
             assert_eq!(jobs.len(), 3, "{name}");
             for job in jobs {
                 assert_eq!(
@@ -588,11 +574,11 @@ fn kongs_chart_makes_the_pod_that_the_values_mean() {
 
 #[test]
 fn the_post_renderer_goes_with_kongs_chart() {
-    let Some(helm) = Tool::find("helm") else { return };
+    let Some(mut chart) = KongsChart::find() else { return };
     if Tool::find("kubectl").is_none() {
         return;
     }
-    let Some(plain) = kongs_chart("default-certificate", &[], &helm) else { return };
+    let plain = chart.render("default-certificate", &[]);
     assert_eq!(
         plain.kong().get("shareProcessNamespace"),
         None,
@@ -601,14 +587,13 @@ fn the_post_renderer_goes_with_kongs_chart() {
     let plugins = tempfile::tempdir().unwrap();
     let plugin = plugins.path().join("share-process-namespace");
     std::os::unix::fs::symlink(POST_RENDERER, &plugin).unwrap();
-    let helm = helm.with("HELM_PLUGINS", plugins.path());
-    let version = helm.run(&["version", "--short"]).output;
+    chart.helm = chart.helm.with("HELM_PLUGINS", plugins.path());
+    let version = chart.helm.run(&["version", "--short"]).output;
     let program = format!("{POST_RENDERER}/render");
     let renderer = if version.starts_with("v3") { &*program } else { "share-process-namespace" };
-    let rendered =
-        kongs_chart("default-certificate", &["--post-renderer", renderer], &helm).unwrap();
+    let rendered = chart.render("default-certificate", &["--post-renderer", renderer]);
     assert_eq!(rendered.kong()["shareProcessNamespace"], true);
-    for job in rendered.pod("Job") {
+    for job in rendered.pods("Job") {
         assert_eq!(job.get("shareProcessNamespace"), None);
     }
     assert_eq!(rendered.objects.len(), plain.objects.len());
