@@ -123,7 +123,7 @@ impl Served {
     /// `None`, and told so, where there is no nginx.
     async fn start() -> Option<Self> {
         let Some(program) = NginxProcess::program() else {
-            not_tested("nginx, which is not installed; .ci/run fetches it");
+            testkit::missing("nginx, which is not installed; .ci/run fetches it");
             return None;
         };
         let (home, pair) = (tempfile::tempdir().unwrap(), Pki::new().pair(&["a.test"]));
@@ -147,11 +147,6 @@ impl Served {
         assert_eq!(fs::read_to_string(key).unwrap(), pair.key_pem());
         self.signalled().serves(pair.chain_ders()).await;
     }
-}
-
-/// Seen even where the output of tests is captured.
-fn not_tested(what: &str) {
-    let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("not tested: {what}\n"));
 }
 
 /// A Kong whose clock goes on, as a real one's does.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use kong_cert_reloader::nginx::{Nginx, NoReload, Reload as _, Reloading};
 use tempfile::TempDir;
-use testkit::{CertifiedPair, NginxProcess, Pki, SecretVolume, TlsClient, not_tested};
+use testkit::{CertifiedPair, NginxProcess, Pki, SecretVolume, TlsClient, missing};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Nothing that is waited for takes longer on any machine.
@@ -28,7 +28,7 @@ impl Pod {
     /// `None`, and told so, where there is no nginx.
     async fn new() -> Option<Self> {
         let Some(program) = NginxProcess::program() else {
-            not_tested("nginx, which is not installed; .ci/run fetches it");
+            missing("nginx, which is not installed; .ci/run fetches it");
             return None;
         };
         let (home, pki) = (tempfile::tempdir().unwrap(), Pki::new());

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 use tempfile::TempDir;
 use testkit::{
-    CertifiedPair, KeyKind, NginxProcess, Pki, SecretVolume, SidecarProcess, TlsClient, not_tested,
+    CertifiedPair, KeyKind, NginxProcess, Pki, SecretVolume, SidecarProcess, TlsClient, missing,
 };
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_kong-cert-reloader");
@@ -27,7 +27,7 @@ impl Pod {
     /// `None`, and told so, where there is no nginx.
     async fn new() -> Option<Self> {
         let Some(program) = NginxProcess::program() else {
-            not_tested("nginx, which is not installed; .ci/run fetches it");
+            missing("nginx, which is not installed; .ci/run fetches it");
             return None;
         };
         let (home, pki) = (tempfile::tempdir().unwrap(), Pki::new());

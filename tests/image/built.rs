@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use testkit::not_tested;
+use testkit::{missing, not_tested};
 
 /// What is to be trusted where no signature is looked at.
 const POLICY: &str = r#"{"default": [{"type": "insecureAcceptAnything"}]}"#;
@@ -97,14 +97,17 @@ impl Image {
     }
 }
 
-/// The static program, where an image can be made of it and run.
+/// The static program, where an image can be made of it and run. In CI it has to be, once there is one.
 fn program() -> Option<PathBuf> {
-    let without = |what: &str| {
-        not_tested(&format!("the image: {what}"));
-        None
-    };
     let Some(program) = env::var_os("KONG_CERT_RELOADER_STATIC") else {
-        return without("KONG_CERT_RELOADER_STATIC names no static program; .ci/run builds one");
+        not_tested(
+            "the image: KONG_CERT_RELOADER_STATIC names no static program; .ci/run builds one",
+        );
+        return None;
+    };
+    let without = |what: &str| {
+        missing(&format!("the image: {what}"));
+        None
     };
     if !rustix::process::geteuid().is_root() {
         return without("only root can change the root directory of a process");

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
-use testkit::not_tested;
+use testkit::missing;
 use tokio::net::UdpSocket;
 
 const HEADER: usize = 12;
@@ -26,7 +26,7 @@ impl NameServer {
         let socket = match UdpSocket::bind(SocketAddr::from((address, 53))).await {
             Ok(socket) => socket,
             Err(problem) => {
-                not_tested(&format!("names in the image: port 53 of {address}: {problem}"));
+                missing(&format!("names in the image: port 53 of {address}: {problem}"));
                 return None;
             }
         };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
-use crate::not_tested;
+use crate::missing;
 
 /// A program that is installed, or that `.ci/run` fetched.
 #[derive(Clone, Debug)]
@@ -26,7 +26,7 @@ pub struct Ended {
 }
 
 impl Tool {
-    /// Looks for `name`; tells what is left out where it is not installed.
+    /// Looks for `name`; tells what is left out where it is not installed, and panics in CI.
     #[must_use]
     pub fn find(name: &str) -> Option<Self> {
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -34,7 +34,7 @@ impl Tool {
         let program =
             places.find_map(|place| Some(place.join(name)).filter(|program| program.is_file()));
         if program.is_none() {
-            not_tested(&format!("{name}, which is not installed; .ci/run fetches it"));
+            missing(&format!("{name}, which is not installed; .ci/run fetches it"));
         }
         Some(Self { program: program?, variables: Vec::new() })
     }
