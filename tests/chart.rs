@@ -278,7 +278,13 @@ fn values_that_are_wrong_are_told_by_name() {
         (&certificate(r#", "privateKey": {"rotationPolicy": "Never"}"#), &["rotationPolicy"]),
         (&certificate(r#", "privateKey": {"size": 1024}"#), &["privateKey", "size"]),
         (&certificate(r#", "dnsNames": []"#), &["certificates", "dnsNames"]),
+        (&certificate(r#", "privateKey": {"size": 8193}"#), &["privateKey", "size"]),
+        (&certificate(r#", "privateKey": {"size": 512}"#), &["privateKey", "size"]),
+        (&certificate(r#", "privateKey": {"size": "256"}"#), &["privateKey", "size"]),
         (&certificate(r#", "duration": "90d""#), &["certificates", "duration"]),
+        (&certificate(r#", "duration": "1.5""#), &["certificates", "duration"]),
+        (&certificate(r#", "duration": "1..5h""#), &["certificates", "duration"]),
+        (&certificate(r#", "duration": ".h""#), &["certificates", "duration"]),
         (&certificate(r#", "renewBeforePercentage": 100"#), &["renewBeforePercentage"]),
         (&certificate(r#", "renewBefore": "1h", "renewBeforePercentage": 5"#), &["certificates"]),
         (&certificate(r#", "issuerRef": {"kind": "Issuer"}"#), &["issuerRef", "name"]),
@@ -300,6 +306,20 @@ fn values_that_are_wrong_are_told_by_name() {
         let Some(result) = helm(CHART, &KINDS, &["--set-json", values]) else { return };
         let error = result.expect_err(values);
         assert!(told.iter().all(|word| error.contains(word)), "{values}\n{error}");
+    }
+}
+
+#[test]
+fn certificates_take_every_size_and_duration_that_cert_manager_takes() {
+    for size in [256, 384, 521, 2048, 3072, 4096, 6144, 8192] {
+        let values = certificate(&format!(r#", "privateKey": {{"size": {size}}}"#));
+        let Some(objects) = rendered(&["--set-json", &values]) else { return };
+        assert_eq!(of_kind(&objects, "Certificate")["spec"]["privateKey"]["size"], size);
+    }
+    for duration in ["2160h", "1h30m", "1.5h", "90.m", ".5h", "2h1.5m30s"] {
+        let values = certificate(&format!(r#", "duration": "{duration}""#));
+        let Some(objects) = rendered(&["--set-json", &values]) else { return };
+        assert_eq!(of_kind(&objects, "Certificate")["spec"]["duration"], duration);
     }
 }
 
