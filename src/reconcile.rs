@@ -218,6 +218,9 @@ impl<W: Wire> Reconciler<W> {
                 obstacle.failure()
             }
         };
+        if matches!(trouble, Some(Failure::Unavailable { status: None, .. })) {
+            self.ledger.note_silence();
+        }
         self.look_elsewhere(trouble.as_ref()).await;
         passed
     }

@@ -206,13 +206,16 @@ async fn the_file_alone_is_loaded_by_a_kong_that_was_busy() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn a_file_that_is_too_large_for_kong_is_refused_with_the_mend_and_sent_once() {
+async fn a_file_that_is_too_large_for_kong_is_refused_with_the_mend_and_sent_once_an_hour() {
     let it = WithFile::before(OTHERS, &[("web", &leaf(&pki(), &["a.test"], 20))]);
     let full = Fault::refusal(413, "not enough memory: MDB_MAP_FULL");
     it.kong.inject(full.only("POST").always());
     let it = it.started(|_| {}).await;
-    sleep(AN_HOUR).await;
+    sleep(AN_HOUR - Duration::from_secs(60)).await;
     assert_eq!((state(&it.pod, FILE), posts(&it.kong)), ((State::Refused, "by_kong"), 1));
+    // Then with a look that is due by `RESYNC_INTERVAL`.
+    sleep(Duration::from_secs(60 + 360)).await;
+    assert_eq!((state(&it.pod, FILE), posts(&it.kong)), ((State::Refused, "by_kong"), 2));
     let message = it.pod.binding(FILE).message.unwrap();
     assert!(message.contains("KONG_LMDB_MAP_SIZE"), "{message}");
 }

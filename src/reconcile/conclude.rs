@@ -158,7 +158,7 @@ impl Ledger {
         let outcome = if failure.is_passing() {
             PushOutcome::Failed
         } else {
-            memory.refused = Some((facts.fingerprint, held, failure.clone()));
+            memory.note_refused(facts.fingerprint, held, failure.clone());
             PushOutcome::Refused
         };
         self.metrics.push(name, outcome);
@@ -272,7 +272,7 @@ impl Ledger {
         let memory = self.memory(name, now);
         memory.status.kong = held.facts.as_ref().ok().map(Shown::from);
         let again = memory.doubt(&decided.desired);
-        memory.refused = Some((facts.fingerprint, Some(held), failure.clone()));
+        memory.note_refused(facts.fingerprint, Some(held), failure.clone());
         let conclusion = self.failed(name, failure, now);
         Conclusion { again: again.or(conclusion.again), ..conclusion }
     }

@@ -11,7 +11,7 @@ use super::plan::{Candidate, Decided, Look, Plan, Planned};
 use super::proving::Proof;
 use super::reloading::Reloads;
 use super::subject::Proving;
-use super::together::Declared;
+use super::together::{Declared, SURE_FOR};
 use crate::binding::{Binding, Kind, Material};
 use crate::bundle::{self, Facts, Fingerprint};
 use crate::claims::Claims;
@@ -197,8 +197,11 @@ impl Ledger {
             forced: self.forced.contains(name),
         });
         let refused = memory.and_then(|memory| memory.refused.as_ref());
-        let refused = refused.filter(|(file, before, _)| {
-            decision.writes() && *file == facts.fingerprint && *before == held
+        let refused = refused.filter(|refused| {
+            decision.writes()
+                && refused.file == facts.fingerprint
+                && refused.held == held
+                && (self.is_shared || refused.since.elapsed() < SURE_FOR)
         });
         let is_revert = decision.contends()
             && settled == Some(facts.fingerprint)
@@ -208,7 +211,7 @@ impl Ledger {
         let unreferenced = &doubted - look.running.cleared();
         let decided = Box::new(Decided { desired, decision, settled, unreferenced, is_revert });
         let plan = match refused {
-            Some((.., failure)) => Plan::RefusedBefore(failure.clone(), decided),
+            Some(refused) => Plan::RefusedBefore(refused.why.clone(), decided),
             None => Plan::Decided(decided),
         };
         (plan, held)

@@ -33,6 +33,14 @@ pub(super) const TEMPORARY: &str = "the file holds cert-manager's temporary cert
 pub(super) type Pair = (Fingerprint, Option<Result<Fingerprint, Reason>>);
 
 #[derive(Debug)]
+pub(super) struct RefusedWrite {
+    pub(super) file: Fingerprint,
+    pub(super) held: Option<Held>,
+    pub(super) why: Failure,
+    pub(super) since: Instant,
+}
+
+#[derive(Debug)]
 pub(super) struct Memory {
     /// Where the binding stood last.
     pub(super) status: BindingStatus,
@@ -70,8 +78,9 @@ pub(super) struct Memory {
     last_write: Option<Instant>,
     /// A revert was counted, and is not repaired yet.
     pub(super) repairing: bool,
-    /// What Kong refused: not sent again until file or held changes.
-    pub(super) refused: Option<(Fingerprint, Option<Held>, Failure)>,
+    /// What Kong refused: not sent again until file or held changes, or without a database for some
+    /// time.
+    pub(super) refused: Option<RefusedWrite>,
     /// Another writer was first, each time that Kong was looked at again.
     pub(super) is_in_conflict: bool,
     /// CA certificates of the file that Kong refused.
@@ -234,6 +243,11 @@ impl Memory {
     /// How many pushes count.
     pub(super) fn pushes(&self) -> usize {
         self.pushes.iter().filter(|at| at.elapsed() < FLAP_WINDOW).count()
+    }
+
+    /// Kong would not have this bundle in place of what it held.
+    pub(super) fn note_refused(&mut self, file: Fingerprint, held: Option<Held>, why: Failure) {
+        self.refused = Some(RefusedWrite { file, held, why, since: Instant::now() });
     }
 
     /// Kong took something of ours.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-pub(super) use self::declared::Declared;
+pub(super) use self::declared::{Declared, SURE_FOR};
 use self::series::{Refused, Said, Series};
 use super::ledger::Ledger;
 use super::plan::{Candidate, Look, Outcome, Plan, Planned};
@@ -89,15 +89,17 @@ enum Step {
 }
 
 impl<W: Wire> Reconciler<W> {
-    /// Whether Kong runs another configuration than when it was last looked at.
+    /// Whether Kong runs another configuration than when it was last looked at, or may take by now
+    /// what it refused.
     ///
     /// # Errors
     ///
     /// If Kong does not say.
-    pub(super) async fn has_moved(&self) -> Result<bool, Failure> {
+    pub(super) async fn has_moved(&mut self) -> Result<bool, Failure> {
         let Some(kong) = &self.kong else { return Ok(false) };
+        let declared = &mut self.ledger.declared;
         match kong.configuration_hash().await {
-            Ok(hash) => Ok(self.ledger.declared.has_moved_to(hash).unwrap_or(false)),
+            Ok(hash) => Ok(declared.take_look() || declared.has_moved_to(hash).unwrap_or(false)),
             // It may have a database by now.
             Err(Failure::NoSuchPath { .. }) => Ok(true),
             Err(failure) => Err(failure),
@@ -370,6 +372,21 @@ pub(super) fn names_of(candidates: &[Candidate], file: &FromFile) -> Vec<Binding
 }
 
 impl Ledger {
+    /// Kong does not answer. If it is started anew with larger limits, it may run what it ran: its
+    /// hash does not tell.
+    pub(super) fn note_silence(&mut self) {
+        if self.is_shared {
+            return;
+        }
+        let mut had_refused = self.declared.forget_refused();
+        for memory in self.memory.values_mut() {
+            had_refused |= memory.refused.take().is_some();
+        }
+        if had_refused {
+            self.declared.want_look();
+        }
+    }
+
     /// What keeps everything from being written.
     fn obstacle(&self, running: &Running, base: Option<&Base>) -> Option<Verdict> {
         if self.declared.waits() {

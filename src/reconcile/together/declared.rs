@@ -13,6 +13,8 @@ use crate::kong::{Failure, Hash};
 
 /// So long is a configuration waited for that Kong may still be applying.
 const LONGEST_APPLYING: Duration = Duration::from_secs(120);
+/// What was refused is sent again after this long: what it came from may be mended, and nobody saw it.
+pub(in crate::reconcile) const SURE_FOR: Duration = Duration::from_secs(60 * 60);
 /// So many texts that Kong refused are known again: with a file, that with it and that without.
 const REFUSED_TEXTS: usize = 4;
 
@@ -26,8 +28,17 @@ pub(in crate::reconcile) struct Declared {
     loaded: Option<Loaded>,
     /// The text that Kong took, and told another hash than its own.
     doubted: Option<Hash>,
-    /// Texts that Kong would not have as a whole while it ran this, and why.
-    refused: VecDeque<(Hash, Failure)>,
+    /// Texts that Kong would not have as a whole while it ran this.
+    refused: VecDeque<RefusedText>,
+    /// Refusals were forgotten while Kong was away: all is to be looked at when it is back.
+    is_look_due: bool,
+}
+
+#[derive(Debug)]
+struct RefusedText {
+    text: Hash,
+    why: Failure,
+    since: Instant,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +71,24 @@ impl Declared {
     pub(super) fn is_applying(&self, running: Hash) -> bool {
         let is_recent = self.sent.is_some_and(|since| since.elapsed() <= LONGEST_APPLYING);
         is_recent && self.hash == Some(running)
+    }
+
+    /// Kong does not answer: it may have larger limits when it is back. Returns whether it had refused
+    /// a text.
+    pub(super) fn forget_refused(&mut self) -> bool {
+        let had_refused = !self.refused.is_empty();
+        self.refused.clear();
+        had_refused
+    }
+
+    /// All is to be looked at when Kong is back, though it may run what it ran.
+    pub(super) const fn want_look(&mut self) {
+        self.is_look_due = true;
+    }
+
+    /// Whether that is so, told once.
+    pub(super) const fn take_look(&mut self) -> bool {
+        std::mem::replace(&mut self.is_look_due, false)
     }
 
     /// What runs now. Another configuration than before ends the wait for it, and one that may be
@@ -95,12 +124,14 @@ impl Declared {
 
     /// Why Kong would not have this text.
     pub(super) fn why_refused(&self, text: Hash) -> Option<&Failure> {
-        let refused = self.refused.iter().find(|(refused, _)| *refused == text);
-        refused.map(|(_, failure)| failure)
+        let is_known =
+            |refused: &&RefusedText| refused.text == text && refused.since.elapsed() < SURE_FOR;
+        self.refused.iter().find(is_known).map(|refused| &refused.why)
     }
 
-    pub(super) fn note_refused(&mut self, text: Hash, failure: Failure) {
-        self.refused.push_back((text, failure));
+    pub(super) fn note_refused(&mut self, text: Hash, why: Failure) {
+        self.refused.retain(|refused| refused.text != text);
+        self.refused.push_back(RefusedText { text, why, since: Instant::now() });
         if self.refused.len() > REFUSED_TEXTS {
             self.refused.pop_front();
         }
