@@ -13,7 +13,8 @@ use crate::kong::{Failure, Hash};
 
 /// So long is a configuration waited for that Kong may still be applying.
 const LONGEST_APPLYING: Duration = Duration::from_secs(120);
-/// What was refused is sent again after this long: what it came from may be mended, and nobody saw it.
+/// What was refused is sent again after this long, and a hash that is not that of the text is believed
+/// for this long: what it came from may be mended, and nobody saw it.
 pub(in crate::reconcile) const SURE_FOR: Duration = Duration::from_secs(60 * 60);
 /// So many texts that Kong refused are known again: with a file, that with it and that without.
 const REFUSED_TEXTS: usize = 4;
@@ -26,8 +27,8 @@ pub(in crate::reconcile) struct Declared {
     sent: Option<Instant>,
     /// What Kong took last.
     loaded: Option<Loaded>,
-    /// The text that Kong took, and told another hash than its own.
-    doubted: Option<Hash>,
+    /// The text that Kong took, and the other hash than its own that it told then.
+    doubted: Option<(Hash, Hash)>,
     /// Texts that Kong would not have as a whole while it ran this.
     refused: VecDeque<RefusedText>,
     /// Refusals were forgotten while Kong was away: all is to be looked at when it is back.
@@ -49,6 +50,8 @@ struct Loaded {
     text: Hash,
     /// What Kong said that it ran then.
     ran: Hash,
+    /// When it took it.
+    since: Instant,
 }
 
 impl Declared {
@@ -96,6 +99,7 @@ impl Declared {
     pub(super) fn note(&mut self, running: Hash) {
         if self.hash != Some(running) {
             self.refused.clear();
+            self.doubted = self.doubted.filter(|(_, ran)| *ran == running);
         }
         if !self.is_applying(running) {
             self.sent = None;
@@ -104,8 +108,11 @@ impl Declared {
     }
 
     /// Whether what runs is this text: by its hash, or because Kong took it and runs the same since.
+    /// That is not believed for ever: the hash may be that of someone who was there each time.
     pub(super) fn has_taken(&self, text: Hash, running: Hash) -> bool {
-        let is_loaded = |loaded: &Loaded| loaded.text == text && loaded.ran == running;
+        let is_loaded = |loaded: &Loaded| {
+            loaded.text == text && loaded.ran == running && loaded.since.elapsed() < SURE_FOR
+        };
         text == running || self.loaded.as_ref().is_some_and(is_loaded)
     }
 
@@ -137,28 +144,31 @@ impl Declared {
         }
     }
 
-    /// The text that need not be doubted once more: Kong tells another hash each time.
-    pub(super) const fn doubted(&self) -> Option<Hash> {
+    /// The text, with the hash after it, that need not be doubted once more.
+    pub(super) const fn doubted(&self) -> Option<(Hash, Hash)> {
         self.doubted
     }
 
     /// What came of a series of writes into what ran `before`.
     ///
     /// Where Kong tells another hash than that of the text, someone else was there since, or this
-    /// Kong has hashes of its own: all is looked at once more, once for each text.
+    /// Kong has hashes of its own: all is looked at once more, until the same text has the same hash
+    /// twice.
     pub(super) fn take(&mut self, said: &Said, base: Option<&Base>, before: Hash) {
         if matches!(said.ended, Some(Refused::Applying)) {
             self.sent = Some(Instant::now());
         }
         let (Some(text), Some(ran)) = (said.text, said.hash) else { return };
-        if said.loaded && ran != text && self.doubted != Some(text) {
-            self.doubted = Some(text);
+        if said.loaded && ran != text && self.doubted != Some((text, ran)) {
+            self.doubted = Some((text, ran));
             self.hash = Some(text);
             return;
         }
         let kept = self.loaded.filter(|loaded| loaded.ran == before).and_then(|loaded| loaded.file);
         let file = base.map(|base| base.fingerprint).or(kept);
-        self.loaded = Some(Loaded { file, text, ran });
+        let same = self.loaded.filter(|it| !said.loaded && it.text == text && it.ran == ran);
+        let since = same.map_or_else(Instant::now, |loaded| loaded.since);
+        self.loaded = Some(Loaded { file, text, ran, since });
         self.hash = Some(ran);
     }
 }
@@ -166,6 +176,8 @@ impl Declared {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use tokio::time::sleep;
 
     use super::*;
     use crate::declarative::Document;
@@ -193,6 +205,44 @@ mod tests {
         declared.take(&said(text, other), None, other);
         assert_eq!(declared.has_moved_to(other), Some(false));
         assert!(declared.has_taken(text, other) && !declared.has_taken(text, before));
+    }
+
+    #[tokio::test(flavor = "local", start_paused = true)]
+    async fn a_hash_that_is_not_that_of_the_text_is_believed_for_an_hour() {
+        let (text, other) = (hash(2), hash(3));
+        let mut declared = Declared::default();
+        declared.note(hash(1));
+        declared.take(&said(text, other), None, hash(1));
+        declared.note(other);
+        declared.take(&said(text, other), None, other);
+        sleep(SURE_FOR - Duration::from_secs(1)).await;
+        assert!(declared.has_taken(text, other));
+        // To find it there is not to be told once more.
+        let document = Document::parse(b"_format_version: '3.0'").unwrap();
+        declared.take(&Said::there(document, text, other), None, other);
+        sleep(Duration::from_secs(1)).await;
+        assert!(!declared.has_taken(text, other));
+        declared.take(&said(text, other), None, other);
+        assert!(declared.has_taken(text, other));
+    }
+
+    #[test]
+    fn a_text_is_doubted_again_with_another_hash_and_after_another_ran() {
+        let (before, text, other) = (hash(1), hash(2), hash(3));
+        let doubting = || {
+            let mut declared = Declared::default();
+            declared.note(before);
+            declared.take(&said(text, other), None, before);
+            declared.note(other);
+            declared
+        };
+        let mut declared = doubting();
+        declared.take(&said(text, hash(4)), None, other);
+        assert!(!declared.has_taken(text, hash(4)));
+        let mut declared = doubting();
+        declared.note(hash(4));
+        declared.take(&said(text, other), None, hash(4));
+        assert!(!declared.has_taken(text, other));
     }
 
     #[test]

@@ -21,8 +21,8 @@ pub(super) struct Series<'a> {
     pub(super) running: Hash,
     /// What is not ours does not run yet.
     pub(super) is_base_new: bool,
-    /// A text after which Kong tells another hash than that of the text.
-    pub(super) doubted: Option<Hash>,
+    /// A text, and another hash than its own, which Kong told after it before.
+    pub(super) doubted: Option<(Hash, Hash)>,
 }
 
 /// What Kong said to a series of writes.
@@ -88,7 +88,8 @@ impl Series<'_> {
                     said.text = Some(text);
                     said.hash = kong.configuration_hash().await.ok();
                     expected = said.hash.unwrap_or(expected);
-                    if said.hash.is_some_and(|hash| hash != text && self.doubted != Some(text)) {
+                    let is_odd = |hash| hash != text && self.doubted != Some((text, hash));
+                    if said.hash.is_some_and(is_odd) {
                         return said.all(Vec::new(), groups, Refused::Failure(overtaken()));
                     }
                     continue;
