@@ -90,7 +90,8 @@ impl Claims {
         self.placed.entry(digest).or_insert(place);
     }
 
-    fn release_place(&mut self, binding: &BindingName) {
+    /// `binding` does not write to its place as things are: others need not leave anything to it.
+    pub fn release_place(&mut self, binding: &BindingName) {
         self.placed.retain(|_, place| place.binding != *binding);
     }
 
@@ -165,6 +166,9 @@ mod tests {
         assert_eq!((claims.place_of(&b, one), claims.place_of(&a, one)), (Some(&place), None));
         claims.claim_place(two, place.clone());
         assert_eq!((claims.place_of(&b, one), claims.place_of(&b, two)), (None, Some(&place)));
+        claims.release_place(&a);
+        assert_eq!(claims.place_of(&b, two), None);
+        claims.claim_place(two, place);
         claims.release(&a);
         assert_eq!(claims.place_of(&b, two), None);
     }

@@ -156,6 +156,16 @@ impl Desired {
         }
     }
 
+    /// What another binding of ours is to write before this one is whole, if that is all that is
+    /// missing.
+    #[must_use]
+    pub fn waits_for(&self, snapshot: &Snapshot) -> Option<Quoted> {
+        match self {
+            Self::Authorities(desired) => desired.waits_for(snapshot),
+            Self::Certificate(..) | Self::License(..) => None,
+        }
+    }
+
     /// The names that are written with it.
     #[must_use]
     pub fn names(&self) -> BTreeSet<&str> {

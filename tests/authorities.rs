@@ -683,17 +683,32 @@ fn stands(pod: &Pod, name: &str) -> (State, BTreeSet<Uuid>) {
     (shown.state, shown.objects.iter().map(|object| object.id).collect())
 }
 
+/// How often a configuration was posted by the sidecar.
+fn posts(kong: &KongInProcess) -> usize {
+    kong.times_of("POST").len()
+}
+
+/// What someone has in a Kong without a database.
+const OTHERS: &str = "_format_version: '3.0'\nservices: [{name: a, host: a}]\n";
+
+fn load(kong: &KongInProcess, config: &str) {
+    kong.elsewhere(&Request::json("POST", "/config", &json!({ "config": config })));
+}
+
+fn kong_with(has_database: bool) -> KongInProcess {
+    let kong = kong_of_today();
+    if !has_database {
+        kong.model().dbless(true);
+        load(&kong, OTHERS);
+    }
+    kong
+}
+
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn a_bundle_leaves_a_ca_to_the_binding_that_has_a_place_for_it_and_uses_it_there() {
     for (is_first_ours, has_database) in [(false, true), (true, true), (false, false)] {
-        let kong = kong_of_today();
+        let kong = kong_with(has_database);
         let (one, two) = (begun("One", 30), begun("Two", 20));
-        if !has_database {
-            kong.model().dbless(true);
-            let body =
-                json!({"config": "_format_version: '3.0'\nservices: [{name: a, host: a}]\n"});
-            kong.elsewhere(&Request::json("POST", "/config", &body));
-        }
         if is_first_ours {
             put(&kong, numbered(1), &one, &[TAG]);
         }
@@ -751,6 +766,165 @@ async fn a_ca_that_its_place_may_not_get_yet_is_waited_for_by_a_bundle() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn a_bundle_creates_a_ca_itself_while_the_file_of_the_binding_with_its_place_is_away() {
+    for has_database in [false, true] {
+        let kong = kong_with(has_database);
+        let (one, two) = (begun("One", 30), begun("Two", 20));
+        let mut pod = Pod::new();
+        pod.publish_file("all", "ca.crt", &pem(&[&one, &two]));
+        pod.write("clients", "ca.crt", &one.pem());
+        Files(BUNDLE_AND_PLACE).start(&mut pod, &kong);
+        sleep(Duration::from_secs(30)).await;
+        assert_eq!(stands(&pod, "all"), (State::InSync, [numbered(1), place("all", &two)].into()));
+        std::fs::remove_file(pod.directory("clients").join("ca.crt")).unwrap();
+        pod.wake_at("clients/ca.crt");
+        sleep(Duration::from_secs(60)).await;
+        assert_eq!(pod.binding("clients").state, State::Invalid);
+        // Kong starts anew.
+        kong.model().forget_everything();
+        if !has_database {
+            load(&kong, OTHERS);
+        }
+        let before = posts(&kong);
+        sleep(LOOKUP).await;
+        let both = [place("all", &one), place("all", &two)].into();
+        assert_eq!(stands(&pod, "all"), (State::InSync, both), "{has_database}");
+        assert_eq!(posts(&kong) - before, usize::from(!has_database));
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_bundle_does_not_wait_for_a_ca_that_kong_refused_in_its_place() {
+    for has_database in [false, true] {
+        let kong = kong_with(has_database);
+        let brief = |name| {
+            let until = START + 400 * HOUR;
+            Pki::new().root().intermediate_with(name, KeyKind::P256, START - HOUR, until)
+        };
+        let (bad, good) = (brief("Bad"), begun("Good", 20));
+        let mut pod = Pod::new();
+        pod.publish_file("all", "ca.crt", &good.pem());
+        pod.publish_file("clients", "ca.crt", &bad.pem());
+        // By its own clock it has expired.
+        kong.model().set_now(START + 500 * HOUR);
+        Files(BUNDLE_AND_PLACE).start(&mut pod, &kong);
+        sleep(Duration::from_secs(3600)).await;
+        assert_eq!(pod.binding("clients").state, State::Refused);
+        assert_eq!(stands(&pod, "all"), (State::InSync, [place("all", &good)].into()));
+        let writes = |kong: &KongInProcess| posts(kong) + puts(kong);
+        let before = writes(&kong);
+        pod.publish_file("all", "ca.crt", &pem(&[&good, &bad]));
+        sleep(LOOKUP * 3).await;
+        let all = pod.binding("all");
+        assert_eq!((all.state, all.reason.unwrap().as_str()), (State::Refused, "by_kong"));
+        let writes = writes(&kong) - before;
+        assert!((1..=2).contains(&writes), "{has_database}: {writes}");
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_ca_that_kong_refuses_in_its_place_alone_is_created_by_a_bundle_at_once() {
+    let kong = kong_of_today();
+    let one = begun("One", 20);
+    let refusal = Fault::refusal(400, "not at this place");
+    kong.inject(refusal.only("PUT").at(&path(numbered(1))).always());
+    let mut pod = Pod::new();
+    pod.publish_file("all", "ca.crt", &one.pem());
+    pod.publish_file("clients", "ca.crt", &one.pem());
+    Files(BUNDLE_AND_PLACE).start(&mut pod, &kong);
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(stands(&pod, "all"), (State::InSync, [place("all", &one)].into()));
+    assert_eq!((pod.binding("clients").state, puts(&kong)), (State::Refused, 2));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_bundle_does_not_wait_for_a_place_that_another_controller_took() {
+    for has_database in [false, true] {
+        let kong = kong_with(has_database);
+        let (theirs, one) = (begun("Theirs", 30), begun("One", 20));
+        let mut pod = Pod::new();
+        pod.publish_file("all", "ca.crt", &one.pem());
+        pod.publish_file("clients", "ca.crt", &one.pem());
+        Files(BUNDLE_AND_PLACE).start(&mut pod, &kong);
+        sleep(Duration::from_secs(30)).await;
+        assert_eq!(stands(&pod, "all"), (State::InSync, [numbered(1)].into()));
+        let before = posts(&kong) + puts(&kong);
+        let tag = "managed-by:kong-cert-reloader:edge";
+        if has_database {
+            put(&kong, numbered(1), &theirs, &[tag]);
+        } else {
+            let object = json!({ "id": numbered(1), "cert": theirs.pem(), "tags": [tag] });
+            let config = json!({
+                "_format_version": "3.0",
+                "ca_certificates": [object],
+                "services": [{ "name": "a", "host": "a" }],
+            });
+            load(&kong, &config.to_string());
+        }
+        sleep(LOOKUP).await;
+        assert_eq!(pod.binding("clients").state, State::Refused);
+        assert_eq!(stands(&pod, "all"), (State::InSync, [place("all", &one)].into()));
+        assert_eq!(posts(&kong) + puts(&kong) - before, 1);
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn what_a_bundle_lacks_until_its_place_is_written_is_waited_for_without_writing() {
+    let kong = kong_with(false);
+    let cas: Vec<Authority> = (0..11).map(|number| begun(&format!("{number}"), 20)).collect();
+    let mut pod = Pod::new();
+    pod.publish_file("all", "ca.crt", &cas[0].pem());
+    pod.publish_file("clients", "ca.crt", &cas[0].pem());
+    Files(BUNDLE_AND_PLACE).start(&mut pod, &kong);
+    sleep(Duration::from_secs(30)).await;
+    // Its file does not rest: the last of these waits for its turn.
+    for ca in &cas[1..10] {
+        pod.publish_file("clients", "ca.crt", &ca.pem());
+        sleep(Duration::from_millis(2500)).await;
+    }
+    pod.publish_file("clients", "ca.crt", &cas[10].pem());
+    pod.publish_file("all", "ca.crt", &cas[10].pem());
+    let mut waited = false;
+    let before = posts(&kong);
+    for _ in 0..20 {
+        sleep(Duration::from_millis(500)).await;
+        let (all, clients) = (pod.binding("all"), pod.binding("clients"));
+        if let (State::Held, Some(told)) = (clients.state, all.message) {
+            waited = true;
+            assert_eq!((all.state, all.reason.unwrap().as_str()), (State::Pending, "conflict"));
+            assert!(told.contains("binding clients has the place for it"));
+            assert_eq!(posts(&kong), before);
+        }
+    }
+    assert!(waited);
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(stands(&pod, "all"), (State::InSync, [numbered(1)].into()));
+    assert_eq!(posts(&kong), before + 1);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_place_gets_what_is_configured_for_it_whatever_the_bundle_is_called() {
+    for bundle in ["all", "zones"] {
+        let kong = kong_with(false);
+        let (one, two) = (begun("One", 30), begun("Two", 20));
+        let mut pod = Pod::new();
+        pod.publish_file(bundle, "ca.crt", &one.pem());
+        pod.publish_file("clients", "ca.crt", &one.pem());
+        Files(&[(bundle, None, &[]), ("clients", Some(numbered(1)), &[])]).start(&mut pod, &kong);
+        sleep(Duration::from_secs(30)).await;
+        // Both are woken within the time that changes are gathered in.
+        pod.publish_file(bundle, "ca.crt", &pem(&[&one, &two]));
+        pod.publish_file("clients", "ca.crt", &two.pem());
+        sleep(Duration::from_secs(30)).await;
+        assert_eq!(held_at(&kong, numbered(1))["cert"], two.pem(), "{bundle}");
+        assert_eq!(stands(&pod, "clients"), (State::InSync, [numbered(1)].into()));
+        let both = [numbered(1), place(bundle, &one)].into();
+        assert_eq!(stands(&pod, bundle), (State::InSync, both));
+        assert_eq!(posts(&kong), 3, "{bundle}");
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn a_ca_in_words_of_kongs_that_are_not_ours_is_known_by_kongs_own_digest() {
     let kong = kong_of_today();
     let one = begun("One", 30);
@@ -784,6 +958,23 @@ async fn a_dry_run_tells_the_ids_that_would_be_created() {
     let id = place("clients", &lacking);
     assert_eq!(shown.message.unwrap(), format!("1 would be created: {id} (CN=Lacking)"));
     assert_eq!(puts(&kong), 0);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn in_a_dry_run_a_bundle_waits_for_no_place() {
+    for has_database in [false, true] {
+        let kong = kong_with(has_database);
+        let one = begun("One", 20);
+        let mut pod = Pod::new();
+        pod.publish_file("all", "ca.crt", &one.pem());
+        pod.publish_file("clients", "ca.crt", &one.pem());
+        Files(BUNDLE_AND_PLACE).start_with(&mut pod, &kong, |settings| settings.dry_run = true);
+        sleep(Duration::from_secs(60)).await;
+        for name in ["all", "clients"] {
+            assert_eq!(pod.binding(name).reason.unwrap().as_str(), "dry_run", "{name}");
+        }
+        assert_eq!(posts(&kong) + puts(&kong), 0);
+    }
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

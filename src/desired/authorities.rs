@@ -9,6 +9,7 @@ use crate::bundle::{Authorities, Authority, Facts, Reason};
 use crate::claims::Place;
 use crate::held::{Held, HeldAuthority, HeldObject, Snapshot};
 use crate::names::BindingName;
+use crate::quote::Quoted;
 use crate::settings::AuthoritySettings;
 
 /// CA certificates as Kong should hold them, at least one.
@@ -42,6 +43,16 @@ impl DesiredAuthority {
 
     fn fields_differ(&self) -> bool {
         matches!(self.footing, AuthorityFooting::Ours { differ: true, .. })
+    }
+
+    /// Who is to write it, if that is another binding of ours.
+    fn left(&self) -> Option<String> {
+        let AuthorityFooting::Left(to) = &self.footing else { return None };
+        Some(format!(
+            "{}: binding {to} has the place for it ({})",
+            self.authority.subject(),
+            self.id
+        ))
     }
 
     /// What Kong has, if nothing is to be written.
@@ -83,6 +94,15 @@ impl DesiredAuthorities {
     pub(super) fn lacks_some(&self, snapshot: &Snapshot) -> bool {
         !self.is_in_place
             && self.objects.iter().any(|object| self.counted(object, snapshot).is_none())
+    }
+
+    /// What another binding of ours is to write before this one is whole, if that is all that is
+    /// missing.
+    pub(super) fn waits_for(&self, snapshot: &Snapshot) -> Option<Quoted> {
+        let lacking = self.objects.iter().filter(|object| self.counted(object, snapshot).is_none());
+        let left: Option<Vec<String>> = lacking.map(DesiredAuthority::left).collect();
+        let left = left.filter(|left| !left.is_empty() && !self.fields_differ())?;
+        Some(Quoted::new(&left.join("; ")))
     }
 
     /// What counts at a place: one that may change its certificate has what is there.

@@ -159,6 +159,7 @@ impl Ledger {
             PushOutcome::Failed
         } else {
             memory.note_refused(facts.fingerprint, held, failure.clone());
+            self.claims.release_place(name);
             PushOutcome::Refused
         };
         self.metrics.push(name, outcome);

@@ -9,7 +9,6 @@ use super::verdict::Verdict;
 use super::{Again, Conclusion, Woken};
 use crate::binding::{Binding, Configuration, Content, Wish};
 use crate::bundle::Facts;
-use crate::claims::Place;
 use crate::clock::Timestamp;
 use crate::desired;
 use crate::kong::Query;
@@ -176,11 +175,7 @@ impl Ledger {
                 self.claims.claim_names(&binding.name, &names, settings.snis.is_some());
                 Query::Certificate { id: self.own.certificate_of(&binding.name, settings), names }
             }
-            Wish::Authorities(settings, authorities) => {
-                if let (Some(id), [authority]) = (settings.id, authorities.members()) {
-                    let place = Place { binding: binding.name.clone(), id };
-                    self.claims.claim_place(authority.digest(), place);
-                }
+            Wish::Authorities(..) => {
                 let memory = self.memory.get(&binding.name);
                 let doubted = memory.map(Memory::to_look_up).unwrap_or_default();
                 Query::Authorities { doubted }
@@ -194,7 +189,11 @@ impl Ledger {
 
     fn conclude_early(&mut self, name: &BindingName, early: Early, now: Timestamp) -> Conclusion {
         match early {
-            Early::Concluded(verdict, again) => self.stand(name, verdict, again, None, now),
+            Early::Concluded(verdict, again) => {
+                // Nothing is written for it: others need not wait for that.
+                self.claims.release_place(name);
+                self.stand(name, verdict, again, None, now)
+            }
             Early::LookAgain(verdict) => {
                 let status = &self.memory(name, now).status;
                 // Until it is known better, what was said last holds.

@@ -171,6 +171,7 @@ impl Ledger {
             Err(refusal) => return (Plan::Refused(refusal), None),
         };
         let held = desired.held(&look.running);
+        let waits_for = desired.waits_for(&look.running);
         let whole = held.as_ref().filter(|_| !desired.lacks_some(&look.running));
         let held_facts = whole.map(|held| &held.facts);
         // What is written goes into the base; what differs is what runs.
@@ -209,7 +210,8 @@ impl Ledger {
             && refused.is_none();
         let doubted = memory.map(|memory| memory.doubted.clone()).unwrap_or_default();
         let unreferenced = &doubted - look.running.cleared();
-        let decided = Box::new(Decided { desired, decision, settled, unreferenced, is_revert });
+        let decided =
+            Box::new(Decided { desired, decision, settled, waits_for, unreferenced, is_revert });
         let plan = match refused {
             Some(refused) => Plan::RefusedBefore(refused.why.clone(), decided),
             None => Plan::Decided(decided),
@@ -217,13 +219,20 @@ impl Ledger {
         (plan, held)
     }
 
-    /// What is planned to be fed by one binding is not adopted by the next.
-    pub(super) fn claim_object(&mut self, planned: &Planned) {
+    /// What is planned to be fed by one binding is not adopted by the next, and a CA certificate that
+    /// gets to its place is created nowhere else.
+    pub(super) fn claim(&mut self, planned: &Planned) {
         let name = &planned.candidate.binding.name;
         match &planned.plan {
-            // It is not known, or feeds none.
-            Plan::Unread(_) | Plan::Refused(_) => {}
+            Plan::Unread(_) => {}
+            // It feeds none.
+            Plan::Refused(_) => self.claims.release_place(name),
             Plan::RefusedBefore(_, decided) | Plan::Decided(decided) => {
+                let is_refused = matches!(planned.plan, Plan::RefusedBefore(..));
+                match planned.candidate.place().filter(|_| !is_refused) {
+                    Some((digest, place)) => self.claims.claim_place(digest, place),
+                    None => self.claims.release_place(name),
+                }
                 if let Desired::Certificate(desired, _) = &decided.desired {
                     self.claims.claim_object(name, desired.id);
                 }

@@ -28,7 +28,7 @@ impl<W: Wire> Reconciler<W> {
     /// looked at.
     pub(super) async fn one_by_one(
         &mut self,
-        candidates: Vec<Candidate>,
+        mut candidates: Vec<Candidate>,
         file: FromFile,
         now: Timestamp,
         mut tell: impl FnMut(&[Conclusion]),
@@ -39,23 +39,24 @@ impl<W: Wire> Reconciler<W> {
             conclusions.push(self.ledger.useless(&base.name, now));
         }
         let mut written = BTreeSet::new();
+        candidates.sort_by_key(|candidate| candidate.place().is_none());
         let mut planned = self.plan(candidates, now).await;
         // If one was answered, Kong answers.
         let unread = planned.iter().map(Planned::unread);
         let trouble = unread.reduce(|first, next| next.and(first)).flatten().cloned();
-        // What has a place of its own goes there before others look for one.
-        planned.sort_by_key(|planned| !planned.is_placed_authority());
         while !planned.is_empty() {
             let rest = planned.split_off(planned.len().min(TOLD_TOGETHER));
             let before = conclusions.len();
-            let (placed, others) = planned.into_iter().partition(Planned::is_placed_authority);
-            let mut applied = self.apply(placed, now).await;
-            applied.extend(self.apply(others, now).await);
-            for (planned, outcome) in applied {
-                if let Outcome::Written(held) = &outcome {
-                    written.extend(held.ids());
+            let (placed, others): (Vec<_>, Vec<_>) =
+                planned.into_iter().partition(|planned| planned.candidate.place().is_some());
+            // What has a place of its own goes there before others look for one.
+            for group in [placed, others] {
+                for (planned, outcome) in self.apply(group, now).await {
+                    if let Outcome::Written(held) = &outcome {
+                        written.extend(held.ids());
+                    }
+                    conclusions.push(self.conclude(planned, outcome, now));
                 }
-                conclusions.push(self.conclude(planned, outcome, now));
             }
             tell(&conclusions[before..]);
             planned = rest;
@@ -64,7 +65,7 @@ impl<W: Wire> Reconciler<W> {
         trouble
     }
 
-    /// Looks at Kong, one by one or by pages, and decides in the order of names. Reads only.
+    /// Looks at Kong, one by one or by pages, and decides in their order. Reads only.
     async fn plan(&mut self, candidates: Vec<Candidate>, now: Timestamp) -> Vec<Planned> {
         let Some(kong) = &self.kong else { return Vec::new() };
         let is_fresh = candidates.len() < MANY;
@@ -72,7 +73,7 @@ impl<W: Wire> Reconciler<W> {
         let mut planned = Vec::new();
         for (candidate, look) in candidates.into_iter().zip(looks) {
             let one = self.ledger.plan(candidate, look.map(Look::from), is_fresh, now);
-            self.ledger.claim_object(&one);
+            self.ledger.claim(&one);
             planned.push(one);
         }
         planned

@@ -6,12 +6,15 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::binding::{Binding, Wish};
-use crate::bundle::{Facts, Fingerprint};
+use crate::bundle::{Facts, Fingerprint, LeafDigest};
+use crate::claims::Place;
 use crate::decide::Decision;
 use crate::desired::{Desired, Refusal};
 use crate::held::{Held, Snapshot};
 use crate::kong::{Failure, Query, Refused};
 use crate::names::Sni;
+use crate::quote::Quoted;
+use crate::settings::AuthoritySettings;
 
 /// What Kong was found to hold.
 #[derive(Clone)]
@@ -41,6 +44,17 @@ impl Candidate {
     pub(super) fn facts(&self) -> &Facts {
         self.wish.facts()
     }
+
+    /// Where it is configured to be, if it is a CA certificate with a place of its own.
+    pub(super) fn place(&self) -> Option<(LeafDigest, Place)> {
+        let Wish::Authorities(AuthoritySettings { id: Some(id), .. }, authorities) = &self.wish
+        else {
+            return None;
+        };
+        let [authority] = authorities.members() else { return None };
+        let place = Place { binding: self.binding.name.clone(), id: *id };
+        Some((authority.digest(), place))
+    }
 }
 
 /// What is to be done about a candidate.
@@ -58,18 +72,13 @@ pub(super) struct Planned {
 impl Planned {
     /// Whether something is to be written for it.
     pub(super) fn writes(&self) -> bool {
-        matches!(&self.plan, Plan::Decided(decided) if decided.decision.writes())
+        let Plan::Decided(decided) = &self.plan else { return false };
+        decided.decision.writes() && decided.waits_for.is_none()
     }
 
     /// Whether something would be written for it if another writer did not undo it again and again.
     pub(super) fn contends(&self) -> bool {
         matches!(&self.plan, Plan::Decided(decided) if decided.decision.contends())
-    }
-
-    /// Whether it is a CA certificate whose place is configured.
-    pub(super) fn is_placed_authority(&self) -> bool {
-        let Plan::Decided(decided) = &self.plan else { return false };
-        matches!(&decided.desired, Desired::Authorities(desired) if desired.is_in_place)
     }
 
     /// What is to be written for it, if anything is written; with `even_in_sync` also what Kong
@@ -104,6 +113,8 @@ pub(super) struct Decided {
     pub(super) decision: Decision,
     /// The last bundle on which file and Kong agreed.
     pub(super) settled: Option<Fingerprint>,
+    /// What other bindings of ours are to write, if that is all that Kong lacks.
+    pub(super) waits_for: Option<Quoted>,
     /// CA certificates to which nothing refers, of those that were doubted.
     pub(super) unreferenced: BTreeSet<Uuid>,
     /// Another writer undid what was settled, and it was not counted yet.

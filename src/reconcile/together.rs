@@ -247,7 +247,7 @@ impl<W: Wire> Reconciler<W> {
     /// What is to be done about each, and what it goes into.
     fn planned(
         &mut self,
-        candidates: Vec<Candidate>,
+        mut candidates: Vec<Candidate>,
         base: Option<&Base>,
         running: &Running,
         now: Timestamp,
@@ -261,12 +261,15 @@ impl<W: Wire> Reconciler<W> {
             Some(_) => Look { base: Arc::new(document.snapshot(&BTreeSet::new())), ..look },
             None => look,
         };
+        candidates.sort_by_key(|candidate| candidate.place().is_none());
         let mut planned = Vec::new();
         for candidate in candidates {
             let one = self.ledger.plan(candidate, Ok(look.clone()), true, now);
-            self.ledger.claim_object(&one);
+            self.ledger.claim(&one);
             planned.push(one);
         }
+        // What a bundle found there gives way to what is configured to be there.
+        planned.sort_by_key(|planned| planned.candidate.place().is_some());
         (planned, document)
     }
 
@@ -326,18 +329,26 @@ impl<W: Wire> Reconciler<W> {
                 (_, Some(Refused::Failure(failure))) => Outcome::Failed(failure.clone()),
                 (_, Some(Refused::Elsewhere(failure))) => Outcome::Unsent(failure.clone()),
                 (_, Some(Refused::Applying)) => Outcome::Applying,
-                (Plan::Decided(decided), None) if said.taken.contains(&place) => {
-                    match decided.desired.held(&held) {
-                        Some(_) if decided.desired.lacks_some(&held) => {
+                (Plan::Decided(decided), None) => {
+                    let desired = &decided.desired;
+                    let is_taken = said.taken.contains(&place);
+                    match (desired.held(&held), &decided.waits_for) {
+                        (Some(whole), _) if is_taken && !desired.lacks_some(&held) => {
+                            Outcome::Written(Box::new(whole))
+                        }
+                        // No write of its own brings it.
+                        (_, Some(message)) if !self.dry_run => {
+                            Outcome::Unsent(Failure::Conflict { message: message.clone() })
+                        }
+                        _ if is_taken => {
                             // It was there before, at the place of another binding.
                             let message = Quoted::new("another CA certificate has its place now");
                             Outcome::Failed(Failure::Conflict { message })
                         }
-                        Some(held) => Outcome::Written(Box::new(held)),
-                        None => Outcome::Unwritten,
+                        _ if decided.decision.writes() => Outcome::DryRun,
+                        _ => Outcome::Unwritten,
                     }
                 }
-                (_, None) if planned.writes() => Outcome::DryRun,
                 (_, None) => Outcome::Unwritten,
             };
             conclusions.push(self.conclude(planned, outcome, now));
