@@ -25,6 +25,7 @@ mod serving;
 mod sni;
 mod yaml;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -77,6 +78,19 @@ pub struct Seen {
     pub path: String,
     /// What Kong answered.
     pub status: u16,
+    /// What it did to what is stored.
+    pub effect: Effect,
+}
+
+/// What a request did to what is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing was written.
+    None,
+    /// What was stored already was stored again: no field is another but `updated_at`.
+    Same,
+    /// Something is another than before.
+    Change,
 }
 
 impl Default for KongModel {
@@ -119,15 +133,21 @@ impl KongModel {
     /// What the Admin API answers.
     pub fn answer(&mut self, request: &Request) -> Answer {
         self.run_hook(Moment::Before, request);
-        let rows_written = self.database.rows_written();
+        let before = (self.database.rows_written(), self.database.rows_changed());
         let answer = self.dispatch(request).unwrap_or_else(|refusal| refusal.answer());
         let changes = self.database.take_changes();
         self.cache.hear(changes);
-        self.writes += u64::from(self.database.rows_written() > rows_written);
+        let effect = match (self.database.rows_written(), self.database.rows_changed()) {
+            (written, _) if written == before.0 => Effect::None,
+            (_, changed) if changed == before.1 => Effect::Same,
+            _ => Effect::Change,
+        };
+        self.writes += u64::from(effect != Effect::None);
         self.requests.push(Seen {
             method: request.method.clone(),
             path: request.path.clone(),
             status: answer.status,
+            effect,
         });
         answer
     }
@@ -203,10 +223,24 @@ impl KongModel {
         &self.requests
     }
 
-    /// How many requests changed the database.
+    /// How many requests wrote to the database.
     #[must_use]
     pub const fn writes(&self) -> u64 {
         self.writes
+    }
+
+    /// All that is stored: each row, by its kind and id.
+    #[must_use]
+    pub fn everything(&self) -> BTreeMap<String, Value> {
+        let own = Kind::ALL
+            .into_iter()
+            .flat_map(|kind| self.database.rows(kind).map(move |row| (kind.name(), row)));
+        let rows = own.chain(self.declared.all());
+        rows.map(|(kind, row)| {
+            let id = row["id"].as_str().unwrap_or_default();
+            (format!("{kind}/{id}"), Value::Object(row.clone()))
+        })
+        .collect()
     }
 
     /// What another client of the same Kong does: not in [`Self::requests`] or [`Self::writes`].
@@ -622,6 +656,35 @@ mod tests {
 
     fn leaf(pem: &str) -> Vec<u8> {
         rustls_pemfile::certs(&mut pem.as_bytes()).next().unwrap().unwrap().to_vec()
+    }
+
+    #[test]
+    fn what_is_stored_again_as_it_was_is_no_change() {
+        let mut kong = KongModel::new();
+        for body in [pair("a", &["a.test"]), json!({})] {
+            kong.send("PUT", ONE, &body);
+        }
+        for (method, path) in [("PUT", ONE), ("PATCH", ONE), ("PATCH", "/snis/a.test")] {
+            let body = if method == "PUT" { pair("a", &["a.test"]) } else { json!({}) };
+            let created = with(body, "created_at", json!(RECORDED));
+            kong.set_now(RECORDED + 1);
+            kong.send(method, path, &created);
+        }
+        kong.send("PATCH", ONE, &json!({ "tags": ["another"] }));
+        kong.send("DELETE", ONE, &json!({}));
+        let effects: Vec<Effect> = kong.requests().iter().map(|seen| seen.effect).collect();
+        let (none, same, change) = (Effect::None, Effect::Same, Effect::Change);
+        assert_eq!(effects, [change, none, same, same, same, change, change]);
+        assert_eq!(kong.writes(), 6);
+
+        let mut kong = KongModel::without_database();
+        for host in ["one", "one", "two"] {
+            let service = json!({ "name": "echo", "host": host });
+            let config = json!({ "_format_version": "3.0", "services": [service] });
+            kong.send("POST", "/config", &config);
+        }
+        let effects: Vec<Effect> = kong.requests().iter().map(|seen| seen.effect).collect();
+        assert_eq!(effects, [change, same, change]);
     }
 
     #[test]

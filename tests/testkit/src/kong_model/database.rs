@@ -22,13 +22,19 @@ pub(super) struct Database {
     /// Since they were last taken.
     changes: Vec<CacheKey>,
     rows_written: u64,
+    rows_changed: u64,
 }
 
 impl Database {
     /// All rows of a configuration at once, in the place of those `before`. Constraints were
     /// checked, or are none of Kong's without a database.
     pub(super) fn loaded(rows: BTreeMap<Kind, BTreeMap<String, Object>>, before: &Self) -> Self {
-        let mut loaded = Self { rows, changes: Vec::new(), rows_written: before.rows_written + 1 };
+        let mut loaded = Self {
+            rows,
+            changes: Vec::new(),
+            rows_written: before.rows_written + 1,
+            rows_changed: before.rows_changed,
+        };
         for (kind, rows) in before.rows.iter().chain(&loaded.rows.clone()) {
             rows.values().for_each(|row| loaded.changed(*kind, Some(row)));
         }
@@ -77,6 +83,9 @@ impl Database {
         self.changed(kind, before.as_ref());
         self.changed(kind, Some(&row));
         self.rows_written += 1;
+        if !before.is_some_and(|before| is_same(&before, &row)) {
+            self.note_change();
+        }
         Ok(row)
     }
 
@@ -84,12 +93,23 @@ impl Database {
         if let Some(row) = self.rows.entry(kind).or_default().remove(id) {
             self.changed(kind, Some(&row));
             self.rows_written += 1;
+            self.note_change();
         }
+    }
+
+    /// Something is stored that was not, or no more.
+    pub(super) const fn note_change(&mut self) {
+        self.rows_changed += 1;
     }
 
     /// How many rows were ever stored or removed.
     pub(super) const fn rows_written(&self) -> u64 {
         self.rows_written
+    }
+
+    /// How many of these were others than before.
+    pub(super) const fn rows_changed(&self) -> u64 {
+        self.rows_changed
     }
 
     /// What changed since this was last asked.
@@ -129,6 +149,15 @@ impl Database {
             Kind::CaCertificates | Kind::Licenses => {}
         }
     }
+}
+
+/// Whether one row is as the other but for `updated_at`.
+pub(super) fn is_same(one: &Object, other: &Object) -> bool {
+    let fields = |row: &Object| -> Object {
+        let fields = row.iter().filter(|(field, _)| *field != "updated_at");
+        fields.map(|(field, value)| (field.clone(), value.clone())).collect()
+    };
+    fields(one) == fields(other)
 }
 
 /// Postgres writes UUIDs in lower case.

@@ -10,7 +10,7 @@ use md5::{Digest as _, Md5};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::database::Database;
+use super::database::{Database, is_same};
 use super::exchange::{Answer, Request};
 use super::invalid::Invalid;
 use super::page::unescape;
@@ -32,6 +32,13 @@ impl Declared {
     /// In the order of ids.
     pub(super) fn rows(&self, entity: &str) -> impl Iterator<Item = &Object> {
         self.rows.get(entity).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// With the names of the entities.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&str, &Object)> {
+        let of =
+            |(entity, rows)| BTreeMap::values(rows).map(move |row| (String::as_str(entity), row));
+        self.rows.iter().flat_map(of)
     }
 
     pub(super) fn insert(&mut self, entity: &str, row: Object) {
@@ -86,10 +93,20 @@ impl KongModel {
 
     /// Served from now on, on a node that hears of changes.
     fn load(&mut self, hash: Option<String>, mut rows: Rows) {
+        let rows_before = self.everything();
         let stored = Kind::ALL.map(|kind| (kind, rows.remove(kind.name()).unwrap_or_default()));
         let before = std::mem::take(&mut self.database);
         self.database = Database::loaded(stored.into(), &before);
         self.declared = Declared { hash, rows };
+        let same = |(one, other): (&Value, &Value)| match (one, other) {
+            (Value::Object(one), Value::Object(other)) => is_same(one, other),
+            _ => false,
+        };
+        let rows = self.everything();
+        if !rows.keys().eq(rows_before.keys()) || !rows.values().zip(rows_before.values()).all(same)
+        {
+            self.database.note_change();
+        }
     }
 }
 
