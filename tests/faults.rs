@@ -1,0 +1,97 @@
+//! Whatever goes wrong, and whenever: fault by moment, and what must hold afterwards. The one
+//! assertion that every case ends with is [`stage::Stage::flaws`].
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test may panic, and read its files"
+)]
+
+#[path = "secrecy/searcher.rs"]
+#[allow(dead_code, reason = "keys alone are looked for here")]
+mod searcher;
+#[path = "faults/stage.rs"]
+mod stage;
+
+use serde_json::{Value, json};
+use stage::{Stage, Table};
+use testkit::{CertifiedPair, KongModel, Request};
+
+const NOW: i64 = 1_800_000_000;
+
+/// A Kong of this kind with objects of others, and one that we feed.
+fn furnished(mut kong: KongModel) -> (Stage, KongModel, CertifiedPair) {
+    let mut stage = Stage::at(NOW);
+    let pair = stage.bundle(&["a.test"], 10);
+    stage.furnish(&mut kong);
+    if kong.root_mut()["configuration"]["database"] != "off" {
+        stage.offer(&mut kong, "a.test", &pair);
+    }
+    (stage, kong, pair)
+}
+
+fn patch(path: &'static str, body: Value) -> impl Fn(&mut KongModel) {
+    move |kong| drop(kong.answer(&Request::json("PATCH", path, &body)))
+}
+
+#[test]
+fn the_assertion_sees_each_thing_that_must_not_be() {
+    type Deed = Box<dyn FnOnce(&mut KongModel)>;
+    let deeds: [(&str, Deed); 7] = [
+        ("nothing", Box::new(|_| {})),
+        (
+            "is gone",
+            Box::new(|kong| drop(kong.answer(&Request::new("DELETE", "/snis/other.test")))),
+        ),
+        ("[\"tags\"]", Box::new(patch("/certificates/other.test", json!({ "tags": null })))),
+        ("[\"tags\"]", Box::new(patch("/snis/a.test", json!({ "tags": ["theirs"] })))),
+        (
+            "a.test is not served",
+            Box::new(|kong| {
+                kong.answer(&Request::new("DELETE", "/snis/a.test"));
+            }),
+        ),
+        (
+            "has other fields",
+            Box::new(|kong| {
+                kong.insert_raw(
+                    "services",
+                    json!({ "id": "44444444-4444-4444-8444-444444444444" }),
+                );
+            }),
+        ),
+        (
+            "2 writes",
+            Box::new(|kong| {
+                (0..2).for_each(|_| patch("/certificates/a.test", json!({}))(kong));
+            }),
+        ),
+    ];
+    for (expected, deed) in deeds {
+        let (stage, mut kong, pair) = furnished(KongModel::new());
+        deed(&mut kong);
+        let flaws = stage.flaws(&mut kong, &[("a.test", &pair)], "nothing of interest");
+        let found = flaws.iter().any(|flaw| flaw.contains(expected));
+        assert!(found || (expected == "nothing" && flaws.is_empty()), "{expected}: {flaws:?}");
+    }
+    let (stage, mut kong, pair) = furnished(KongModel::new());
+    let flaws = stage.flaws(&mut kong, &[], &pair.key_pem());
+    assert_eq!(flaws, ["a private key was shown"]);
+}
+
+#[test]
+fn without_a_database_others_may_be_loaded_again_as_they_are() {
+    let (mut stage, mut kong, _) = furnished(KongModel::without_database());
+    stage.furnish(&mut kong);
+    assert_eq!(stage.flaws(&mut kong, &[], ""), [""; 0]);
+    kong.forget_everything();
+    assert_eq!(stage.flaws(&mut kong, &[], "").len(), 9);
+}
+
+#[test]
+#[should_panic(expected = "of 2 cases:\ndown: a is gone\ndown: b is gone\nslow: c is gone")]
+fn all_that_does_not_hold_is_told_at_once() {
+    let mut table = Table::default();
+    table.note("down", vec!["a is gone".to_owned(), "b is gone".to_owned()]);
+    table.note("slow", vec!["c is gone".to_owned()]);
+    table.assert_holds(2);
+}
