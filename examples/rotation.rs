@@ -19,6 +19,7 @@ use kong_cert_reloader::proof::ProxyClient;
 use kong_cert_reloader::settings::Settings;
 use kong_cert_reloader::sidecar::{self, Parts};
 use kong_cert_reloader::status::{BindingStatus, State, Status};
+use kong_cert_reloader::volume::Mounted;
 use kong_cert_reloader::watch::{Wakes, Watch, kernel};
 use testkit::http_client::exchange;
 use testkit::{CertifiedPair, KongStandIn, Pki, Request, SecretVolume, TlsClient};
@@ -323,6 +324,7 @@ fn start(settings: Settings) -> Outcome<Running> {
         kong: Some(kong),
         handshake,
         nginx: Box::new(Nginx::new(None)),
+        files: Arc::new(Mounted),
         watch,
         wakes,
         clock,

@@ -25,7 +25,7 @@ use thiserror::Error;
 
 use self::master::Master;
 use self::processes::{Identity, Processes};
-use crate::volume::{Reason, Source};
+use crate::volume::{Mounted, Reason, Source};
 
 /// What makes nginx read its files anew. The program's is [`Nginx`]; tests have their own.
 pub trait Reload: Send + Sync {
@@ -120,9 +120,11 @@ fn named_in(path: &Path, seen: &Processes) -> Result<Master, NoReload> {
 fn pid_in(path: &Path) -> Result<u32, NoReload> {
     let file = || path.to_path_buf();
     let read =
-        Source::new(vec![file()], Vec::new()).read().map_err(|problem| match problem.reason() {
-            Reason::Missing => NoReload::NoPidFile { path: file() },
-            _ => NoReload::PidFileUnreadable { problem: problem.with_cause() },
+        Source::new(vec![file()], Vec::new()).read(&Mounted).map_err(|problem| {
+            match problem.reason() {
+                Reason::Missing => NoReload::NoPidFile { path: file() },
+                _ => NoReload::PidFileUnreadable { problem: problem.with_cause() },
+            }
         })?;
     let text = std::str::from_utf8(read.content(path)).ok();
     let pid = text.and_then(|text| text.trim().parse::<NonZeroU32>().ok());

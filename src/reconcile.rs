@@ -36,7 +36,7 @@ use crate::nginx::Reload;
 use crate::proof::{Errand, Evidence, NoProof};
 use crate::settings::{AdminUrl, Proxy, Settings};
 use crate::status::{BindingStatus, KongStatus, Reason, State};
-use crate::volume::Mounts;
+use crate::volume::{Files, Mounts};
 
 /// A binding to be looked at.
 #[derive(Clone, Debug)]
@@ -137,12 +137,13 @@ impl<W: Wire> Reconciler<W> {
     #[must_use]
     pub fn new(
         settings: &Settings,
+        files: Arc<dyn Files>,
         kong: Option<Kong<W>>,
         metrics: Metrics,
         forced: BTreeSet<BindingName>,
         nginx: Box<dyn Reload>,
     ) -> Self {
-        let mut ledger = Ledger::new(settings, metrics, forced, nginx);
+        let mut ledger = Ledger::new(settings, files, metrics, forced, nginx);
         if kong.is_none() {
             ledger.proof.settle_unasked(&settings.proxy);
         }

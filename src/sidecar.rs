@@ -30,6 +30,7 @@ use crate::reconcile::{Conclusion, Reconciler};
 use crate::schedule::Schedule;
 use crate::settings::Settings;
 use crate::status::{KongStatus, Status};
+use crate::volume::Files;
 use crate::watch::{Wakes, Watch};
 
 /// After SIGTERM a write under way gets this long.
@@ -46,6 +47,8 @@ pub struct Parts<W, H> {
     pub handshake: H,
     /// The nginx that Kong runs in.
     pub nginx: Box<dyn Reload>,
+    /// The file system.
+    pub files: Arc<dyn Files>,
     /// Kernel watches.
     pub watch: Watch,
     /// What they, or a test, wake us with.
@@ -84,11 +87,12 @@ pub async fn run<W: Wire, H: Handshake>(
     parts: Parts<W, H>,
     shutdown: impl Future<Output = ()>,
 ) {
-    let Parts { kong, handshake, nginx, watch, mut wakes, .. } = parts;
+    let Parts { kong, handshake, nginx, files, watch, mut wakes, .. } = parts;
     let Parts { clock, metrics, status, forced, mut pings, .. } = parts;
-    let mut reconciler = Reconciler::new(settings, kong, metrics.clone(), forced, nginx);
+    let mut reconciler =
+        Reconciler::new(settings, Arc::clone(&files), kong, metrics.clone(), forced, nginx);
     let gate = reconciler.gate();
-    let mut sidecar = Sidecar::new(settings, watch, clock, metrics, status);
+    let mut sidecar = Sidecar::new(settings, files, watch, clock, metrics, status);
     let mut shutdown = std::pin::pin!(shutdown);
     // Handshakes take their time beside everything else.
     let mut proofs = FuturesUnordered::new();
@@ -158,6 +162,7 @@ async fn finish(pass: impl Future, gate: Option<&Gate>) {
 struct Sidecar<'a> {
     settings: &'a Settings,
     bindings: Bindings,
+    files: Arc<dyn Files>,
     watch: Watch,
     points: Points,
     schedule: Schedule,
@@ -175,6 +180,7 @@ struct Sidecar<'a> {
 impl<'a> Sidecar<'a> {
     fn new(
         settings: &'a Settings,
+        files: Arc<dyn Files>,
         watch: Watch,
         clock: Arc<dyn Clock>,
         metrics: Metrics,
@@ -184,6 +190,7 @@ impl<'a> Sidecar<'a> {
         Self {
             settings,
             bindings: Bindings::of(settings),
+            files,
             watch,
             points: Points::default(),
             schedule: Schedule::default(),

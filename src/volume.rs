@@ -8,21 +8,23 @@
 //! [AtomicWriter]: https://pkg.go.dev/k8s.io/kubernetes/pkg/volume/util#AtomicWriter
 
 mod diagnose;
+mod files;
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 pub use self::diagnose::{FrozenMount, Mounts};
+use self::files::Opened;
+pub use self::files::{Files, Mounted};
 
 /// The link that kubelet swaps.
 const DATA: &str = "..data";
@@ -62,12 +64,12 @@ impl Source {
     ///
     /// Says which file cannot be read and why; [`Unreadable::Changing`] if it changed at each of
     /// several reads.
-    pub fn read(&self) -> Result<Generation, Unreadable> {
+    pub fn read(&self, files: &dyn Files) -> Result<Generation, Unreadable> {
         let mut result = Err(Unreadable::Changing { path: self.files[0].clone() });
         for _ in 0..READS {
-            let before = self.identity();
-            result = self.read_once();
-            if before == self.identity() {
+            let before = self.identity(files);
+            result = self.read_once(files);
+            if before == self.identity(files) {
                 return result.map(|files| Generation { identity: before, files });
             }
         }
@@ -77,13 +79,13 @@ impl Source {
         }
     }
 
-    fn read_once(&self) -> Result<Vec<Content>, Unreadable> {
+    fn read_once(&self, files: &dyn Files) -> Result<Vec<Content>, Unreadable> {
         self.files
             .iter()
             .map(|path| {
-                let bytes = match self.root_of(path)? {
-                    Some(root) => read_within(path, &root, self.limit)?,
-                    None => read_regular(path, path, self.limit)?,
+                let bytes = match self.root_of(path, files)? {
+                    Some(root) => read_within(path, &root, self.limit, files)?,
+                    None => read_regular(path, path, self.limit, files)?,
                 };
                 Ok(Content { path: path.clone(), bytes })
             })
@@ -92,13 +94,13 @@ impl Source {
 
     /// A cheap look: equal values mean that nothing was swapped or written in between.
     #[must_use]
-    pub fn identity(&self) -> Identity {
+    pub fn identity(&self, files: &dyn Files) -> Identity {
         Identity(
             self.files
                 .iter()
                 .map(|path| Stamp {
-                    target: self.root_of(path).ok().flatten().map(|root| root.target),
-                    stat: fs::metadata(path).ok().as_ref().map(Stat::from),
+                    target: self.root_of(path, files).ok().flatten().map(|root| root.target),
+                    stat: files.metadata(path).ok().as_ref().map(Stat::from),
                 })
                 .collect(),
         )
@@ -106,9 +108,9 @@ impl Source {
 
     /// When the last of them was written or put there, if the file system tells.
     #[must_use]
-    pub fn modified(&self) -> Option<SystemTime> {
+    pub fn modified(&self, files: &dyn Files) -> Option<SystemTime> {
         let modified = |path: &PathBuf| {
-            let metadata = fs::metadata(path).ok()?;
+            let metadata = files.metadata(path).ok()?;
             // Copies may keep the time of the original; that of the change is the kernel's.
             let changed = Duration::new(
                 u64::try_from(metadata.ctime()).ok()?,
@@ -122,17 +124,17 @@ impl Source {
     /// Whether every file lies in a volume that is swapped as a whole, so that what is seen is
     /// already complete.
     #[must_use]
-    pub fn is_swapped(&self) -> bool {
-        self.files.iter().all(|path| matches!(self.root_of(path), Ok(Some(_))))
+    pub fn is_swapped(&self, files: &dyn Files) -> bool {
+        self.files.iter().all(|path| matches!(self.root_of(path, files), Ok(Some(_))))
     }
 
     /// Where changes of these files can be noticed: the volume's root, or for files outside of a
     /// volume their directory and (for those that are mounted one by one) they themselves.
     #[must_use]
-    pub fn watch_points(&self) -> BTreeSet<PathBuf> {
+    pub fn watch_points(&self, files: &dyn Files) -> BTreeSet<PathBuf> {
         let mut points = BTreeSet::new();
         for path in &self.files {
-            if let Ok(Some(root)) = self.root_of(path) {
+            if let Ok(Some(root)) = self.root_of(path, files) {
                 points.insert(root.path);
             } else {
                 points.extend(path.parent().map(Path::to_path_buf));
@@ -148,13 +150,13 @@ impl Source {
         &self.files
     }
 
-    fn root_of(&self, file: &Path) -> Result<Option<Root>, Unreadable> {
+    fn root_of(&self, file: &Path, files: &dyn Files) -> Result<Option<Root>, Unreadable> {
         let above = self.above.iter().map(PathBuf::as_path);
         let mut candidates: Vec<&Path> =
             file.parent().into_iter().chain(above).filter(|root| file.starts_with(root)).collect();
         candidates.sort_by_key(|root| std::cmp::Reverse(root.components().count()));
         for path in candidates {
-            if let Some(target) = data_link(path)? {
+            if let Some(target) = data_link(path, files)? {
                 return Ok(Some(Root { path: path.to_path_buf(), target }));
             }
         }
@@ -229,9 +231,9 @@ struct Root {
 }
 
 /// The target of `..data` in `root`; `None` where there is no such link.
-fn data_link(root: &Path) -> Result<Option<OsString>, Unreadable> {
+fn data_link(root: &Path, files: &dyn Files) -> Result<Option<OsString>, Unreadable> {
     let link = root.join(DATA);
-    let target = match fs::read_link(&link) {
+    let target = match files.read_link(&link) {
         Ok(target) => target,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(None),
@@ -254,32 +256,43 @@ fn starts_with_dots(name: &OsStr) -> bool {
 }
 
 /// Reads `path` beneath the generation that `root` points to now.
-fn read_within(path: &Path, root: &Root, limit: u64) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
-    let generation = fs::canonicalize(root.path.join(&root.target))
+fn read_within(
+    path: &Path,
+    root: &Root,
+    limit: u64,
+    files: &dyn Files,
+) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
+    let generation = files
+        .canonicalize(&root.path.join(&root.target))
         .map_err(|error| Unreadable::of(path, error))?;
     let named = path.strip_prefix(&root.path).unwrap_or(path);
     let real =
-        fs::canonicalize(generation.join(named)).map_err(|error| Unreadable::of(path, error))?;
+        files.canonicalize(&generation.join(named)).map_err(|error| Unreadable::of(path, error))?;
     if !real.starts_with(&generation) {
         return Err(Unreadable::LeavesVolume { path: path.to_path_buf() });
     }
-    read_regular(path, &real, limit)
+    read_regular(path, &real, limit, files)
 }
 
 /// Reads `real`; errors name it `path`.
-fn read_regular(path: &Path, real: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
-    let metadata = fs::metadata(real).map_err(|error| Unreadable::of(path, error))?;
+fn read_regular(
+    path: &Path,
+    real: &Path,
+    limit: u64,
+    files: &dyn Files,
+) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
+    let metadata = files.metadata(real).map_err(|error| Unreadable::of(path, error))?;
     demand_regular(path, &metadata, limit)?;
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let file = rustix::fs::open(real, flags, Mode::empty())
-        .map(File::from)
-        .map_err(|errno| Unreadable::of(path, errno.into()))?;
-    let metadata = file.metadata().map_err(|error| Unreadable::of(path, error))?;
+    let file = files.open(real).map_err(|error| Unreadable::of(path, error))?;
+    let metadata = files.metadata_of(&file).map_err(|error| Unreadable::of(path, error))?;
     demand_regular(path, &metadata, limit)?;
     // One allocation that never moves: a buffer that grows leaves copies of a key behind.
     let expected = usize::try_from(metadata.size().min(limit)).unwrap_or(0) + 1;
     let mut bytes = Zeroizing::new(Vec::with_capacity(expected));
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(|error| Unreadable::of(path, error))?;
+    Opened { files, file }
+        .take(limit + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Unreadable::of(path, error))?;
     if bytes.len() as u64 > limit {
         return Err(Unreadable::TooLarge { path: path.to_path_buf(), limit });
     }
@@ -472,7 +485,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
     use std::os::unix::net::UnixListener;
 
-    use rustix::fs::CWD;
+    use rustix::fs::{CWD, Mode};
     use tempfile::TempDir;
     use testkit::SecretVolume;
 
@@ -496,10 +509,10 @@ mod tests {
     #[test]
     fn plain_files_are_read_by_their_names() {
         let (directory, source) = plain();
-        let generation = source.read().unwrap();
+        let generation = source.read(&Mounted).unwrap();
         assert_eq!(generation.content(&directory.path().join("tls.crt")), b"certificate");
         assert_eq!(generation.content(&directory.path().join("tls.key")), b"key");
-        assert!(!source.is_swapped());
+        assert!(!source.is_swapped(&Mounted));
     }
 
     #[test]
@@ -508,14 +521,14 @@ mod tests {
         let volume = SecretVolume::mount(directory.path());
         volume.publish(&[("tls.crt", b"one"), ("tls.key", b"1")]);
         let source = source(directory.path());
-        let first = source.read().unwrap();
+        let first = source.read(&Mounted).unwrap();
         volume.publish(&[("tls.crt", b"two"), ("tls.key", b"2")]);
-        let second = source.read().unwrap();
+        let second = source.read(&Mounted).unwrap();
         assert_ne!(first.identity(), second.identity());
         assert_eq!(second.content(&directory.path().join("tls.crt")), b"two");
         assert_eq!(second.content(&directory.path().join("tls.key")), b"2");
-        assert!(source.is_swapped());
-        assert_eq!(source.watch_points(), BTreeSet::from([directory.path().to_path_buf()]));
+        assert!(source.is_swapped(&Mounted));
+        assert_eq!(source.watch_points(&Mounted), BTreeSet::from([directory.path().to_path_buf()]));
     }
 
     #[test]
@@ -526,8 +539,8 @@ mod tests {
         let web = directory.path().join("web");
         let files = vec![web.join("tls.crt"), web.join("tls.key")];
         let source = Source::new(files, vec![web.clone(), directory.path().to_path_buf()]);
-        assert_eq!(source.watch_points(), BTreeSet::from([directory.path().to_path_buf()]));
-        assert_eq!(source.read().unwrap().content(&web.join("tls.key")), b"k");
+        assert_eq!(source.watch_points(&Mounted), BTreeSet::from([directory.path().to_path_buf()]));
+        assert_eq!(source.read(&Mounted).unwrap().content(&web.join("tls.key")), b"k");
     }
 
     #[test]
@@ -537,7 +550,7 @@ mod tests {
         volume.publish(&[("tls.crt", b"one"), ("tls.key", b"1")]);
         fs::remove_file(directory.path().join("tls.key")).unwrap();
         fs::write(directory.path().join("tls.key"), "stray").unwrap();
-        let generation = source(directory.path()).read().unwrap();
+        let generation = source(directory.path()).read(&Mounted).unwrap();
         assert_eq!(generation.content(&directory.path().join("tls.key")), b"1");
     }
 
@@ -554,7 +567,7 @@ mod tests {
             ("a device", Reason::NotAFile, |path| symlink("/dev/zero", path).unwrap()),
             ("a loop", Reason::Link, |path| symlink(path, path).unwrap()),
             ("100 MB", Reason::TooLarge, |path| {
-                File::create(path).unwrap().set_len(100_000_000).unwrap();
+                fs::File::create(path).unwrap().set_len(100_000_000).unwrap();
             }),
             ("beneath a file", Reason::Missing, |path| {
                 symlink("/etc/passwd/tls.crt", path).unwrap();
@@ -565,7 +578,7 @@ mod tests {
             let path = directory.path().join("tls.crt");
             fs::remove_file(&path).unwrap();
             arrange(&path);
-            let error = source.read().expect_err(case);
+            let error = source.read(&Mounted).expect_err(case);
             assert_eq!(error.reason(), reason, "{case}: {error}");
             assert!(error.to_string().contains("tls.crt"), "{case}: {error}");
             assert!(error.to_string().contains("; "), "{case} has no mend: {error}");
@@ -576,8 +589,8 @@ mod tests {
     fn a_file_of_exactly_the_largest_size_is_read() {
         let (directory, source) = plain();
         let path = directory.path().join("tls.crt");
-        File::create(&path).unwrap().set_len(LARGEST_FILE).unwrap();
-        assert_eq!(source.read().unwrap().content(&path).len() as u64, LARGEST_FILE);
+        fs::File::create(&path).unwrap().set_len(LARGEST_FILE).unwrap();
+        assert_eq!(source.read(&Mounted).unwrap().content(&path).len() as u64, LARGEST_FILE);
     }
 
     #[test]
@@ -588,7 +601,7 @@ mod tests {
         let inside = directory.path().join("..data").join("tls.key");
         fs::remove_file(&inside).unwrap();
         symlink("/etc/hostname", &inside).unwrap();
-        let error = source(directory.path()).read().unwrap_err();
+        let error = source(directory.path()).read(&Mounted).unwrap_err();
         assert!(matches!(error, Unreadable::LeavesVolume { .. }), "{error}");
     }
 
@@ -597,12 +610,12 @@ mod tests {
         for target in ["/etc", "../elsewhere", "..a/b", "plain", "..", "."] {
             let directory = tempfile::tempdir().unwrap();
             symlink(target, directory.path().join(DATA)).unwrap();
-            let error = source(directory.path()).read().unwrap_err();
+            let error = source(directory.path()).read(&Mounted).unwrap_err();
             assert!(matches!(error, Unreadable::OddDataLink { .. }), "{target}: {error}");
         }
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join(DATA)).unwrap();
-        let error = source(directory.path()).read().unwrap_err();
+        let error = source(directory.path()).read(&Mounted).unwrap_err();
         assert!(matches!(error, Unreadable::OddDataLink { .. }), "{error}");
     }
 
@@ -617,24 +630,24 @@ mod tests {
             assert!(error.to_string().contains("mode 0000, owner 0:0"), "{error}");
             assert_eq!(error.reason(), Reason::Denied);
         } else {
-            assert_eq!(source.read().unwrap_err().reason(), Reason::Denied);
+            assert_eq!(source.read(&Mounted).unwrap_err().reason(), Reason::Denied);
         }
     }
 
     #[test]
     fn a_swap_and_a_write_change_the_identity_and_a_read_does_not() {
         let (directory, source) = plain();
-        let before = source.identity();
-        source.read().unwrap();
-        assert_eq!(before, source.identity());
+        let before = source.identity(&Mounted);
+        source.read(&Mounted).unwrap();
+        assert_eq!(before, source.identity(&Mounted));
         fs::write(directory.path().join("tls.key"), "longer key").unwrap();
-        assert_ne!(before, source.identity());
+        assert_ne!(before, source.identity(&Mounted));
     }
 
     #[test]
     fn debug_shows_no_content() {
         let (_directory, source) = plain();
-        let shown = format!("{:?}", source.read().unwrap());
+        let shown = format!("{:?}", source.read(&Mounted).unwrap());
         assert!(!shown.contains("certificate"), "{shown}");
         assert!(shown.contains("(11 bytes)"), "{shown}");
     }

@@ -11,6 +11,7 @@ mod kong;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kong::{Fault, KongInProcess};
@@ -23,6 +24,7 @@ use kong_cert_reloader::names::{BindingName, Instance};
 use kong_cert_reloader::nginx::Nginx;
 use kong_cert_reloader::reconcile::{Ask, Reconciler, Woken};
 use kong_cert_reloader::settings::{CertificateSettings, Settings};
+use kong_cert_reloader::volume::Mounted;
 use proptest::prelude::*;
 use serde_json::json;
 use testkit::kong_model::Offers;
@@ -158,6 +160,7 @@ impl World {
         Self {
             reconciler: Reconciler::new(
                 &settings,
+                Arc::new(Mounted),
                 Some(wire),
                 Metrics::default(),
                 BTreeSet::new(),

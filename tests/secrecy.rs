@@ -15,7 +15,7 @@ use std::time::Duration;
 use kong_cert_reloader::bundle::{PairSource, Pairs, Source as BundleSource};
 use kong_cert_reloader::kong::AdminClient;
 use kong_cert_reloader::settings::Settings;
-use kong_cert_reloader::volume::Source;
+use kong_cert_reloader::volume::{Mounted, Source};
 use searcher::{RUN, Searcher};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -429,7 +429,7 @@ fn debug_of_what_holds_a_secret_shows_none() {
     let files: Vec<_> = ["tls.crt", "tls.key"].map(|name| home.path().join(name)).into();
     fs::write(&files[0], pair.chain_pem()).unwrap();
     fs::write(&files[1], pair.key_pem()).unwrap();
-    let generation = Source::new(files, Vec::new()).read().unwrap();
+    let generation = Source::new(files, Vec::new()).read(&Mounted).unwrap();
     let (cert, key) = (pair.chain_pem(), pair.key_pem());
     let of = |path, text: &str| (Path::new(path), text.as_bytes().to_vec());
     let (cert, key) = (of("tls.crt", &cert), of("tls.key", &key));

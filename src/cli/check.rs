@@ -15,6 +15,7 @@ use crate::clock::Timestamp;
 use crate::quote::Quoted;
 use crate::settings::{Settings, path_of};
 use crate::status::{Reason, Shown, words};
+use crate::volume::Mounted;
 
 /// What the files of one binding come to.
 #[derive(Debug, Serialize)]
@@ -147,7 +148,7 @@ impl Checked {
 }
 
 fn parse(binding: &Binding, now: Timestamp) -> Result<Content, Flaw> {
-    let generation = binding.source().read().map_err(|unreadable| Flaw {
+    let generation = binding.source().read(&Mounted).map_err(|unreadable| Flaw {
         reason: Reason::File(unreadable.reason()),
         message: unreadable.with_cause(),
     })?;

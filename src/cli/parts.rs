@@ -14,6 +14,7 @@ use crate::proof::ProxyClient;
 use crate::settings::Settings;
 use crate::sidecar::{self, Parts, Ping};
 use crate::status::Status;
+use crate::volume::Mounted;
 use crate::watch::{Make, Wakes, Watch};
 
 /// The loop's parts, and the ends of its channels that are not its own.
@@ -45,6 +46,7 @@ pub(super) fn assemble(
         kong,
         handshake,
         nginx,
+        files: Arc::new(Mounted),
         watch,
         wakes,
         clock,

@@ -21,7 +21,7 @@ use self::lost::lost;
 use super::elsewhere::Candidates;
 use super::{Answer, Call, Elsewhere, Lost, Method, Wire};
 use crate::settings::{Admin, AdminUrl};
-use crate::volume::{Identity, Source};
+use crate::volume::{Identity, Mounted, Source};
 
 /// Longer than any connection within a pod or a cluster takes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -60,7 +60,7 @@ impl AdminClient {
 
     /// Reads all files at once: a certificate and a key of two generations are no pair.
     fn load(&self) -> Result<Ready, Unusable> {
-        let read = self.files.as_ref().map(Source::read).transpose();
+        let read = self.files.as_ref().map(|files| files.read(&Mounted)).transpose();
         let files = Files(read.map_err(|unreadable| Unusable::File(Arc::new(unreadable)))?);
         Ok(Ready {
             client: client(&self.settings, &self.url, &files)?,
@@ -105,7 +105,7 @@ impl Wire for AdminClient {
     }
 
     fn refresh(&mut self) -> Result<(), Unusable> {
-        let now = self.files.as_ref().map(Source::identity);
+        let now = self.files.as_ref().map(|files| files.identity(&Mounted));
         if self.ready.as_ref().is_ok_and(|ready| ready.read == now) {
             return Ok(());
         }

@@ -1,5 +1,7 @@
 //! The look at files: what one generation says, and what the ledger keeps of it.
 
+use std::sync::Arc;
+
 use super::ledger::Ledger;
 use super::memory::{Memory, TEMPORARY};
 use super::plan::Candidate;
@@ -40,16 +42,17 @@ impl Ledger {
         now: Timestamp,
     ) -> Looked {
         let Woken { binding, even_if_unchanged } = woken;
+        let files = Arc::clone(&self.files);
         let memory = self.memory(&binding.name, now);
-        if !even_if_unchanged && memory.is_of(&binding.source().identity()) {
+        if !even_if_unchanged && memory.is_of(&binding.source().identity(&*files)) {
             return Looked::Unchanged;
         }
         if let Some(mounts) = mounts {
             memory.note_mounts(&binding, mounts);
         }
-        let read = binding.source().read();
+        let read = binding.source().read(&*files);
         memory.note_identity(read.as_ref().ok().map(|generation| generation.identity().clone()));
-        memory.written = binding.source().modified();
+        memory.written = binding.source().modified(&*files);
         let written = memory.written;
         let judged = match &read {
             Ok(generation) => self.judge(&binding, generation, now),
@@ -60,7 +63,7 @@ impl Ledger {
             Err(unreadable)
                 if unreadable.reason() == Unreadable::Missing
                     && memory.was_seen()
-                    && !binding.source().is_swapped()
+                    && !binding.source().is_swapped(&*files)
                     && memory.takes_second_look() =>
             {
                 // Unlinked, and perhaps not made again yet.
@@ -98,7 +101,7 @@ impl Ledger {
             |invalid| invalid.is_torn().then(|| invalid.to_string()),
             |content| self.looks_cut(&binding.name, content).map(str::to_owned),
         );
-        if let Some(message) = torn.filter(|_| !binding.source().is_swapped())
+        if let Some(message) = torn.filter(|_| !binding.source().is_swapped(&*self.files))
             && self.memory(&binding.name, now).takes_second_look()
         {
             let verdict = Verdict::new(State::Pending, Reason::Changing, message);

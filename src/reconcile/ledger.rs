@@ -25,8 +25,10 @@ use crate::metrics::Metrics;
 use crate::names::BindingName;
 use crate::nginx::Reload;
 use crate::settings::{AuthoritySettings, Settings};
+use crate::volume::Files;
 
 pub(super) struct Ledger {
+    pub(super) files: Arc<dyn Files>,
     pub(super) metrics: Metrics,
     pub(super) own: Own,
     pub(super) hold: Duration,
@@ -57,11 +59,13 @@ pub(super) struct Ledger {
 impl Ledger {
     pub(super) fn new(
         settings: &Settings,
+        files: Arc<dyn Files>,
         metrics: Metrics,
         forced: BTreeSet<BindingName>,
         nginx: Box<dyn Reload>,
     ) -> Self {
         Self {
+            files,
             metrics,
             own: Own::new(&settings.instance, settings.admin.workspace.as_ref()),
             hold: settings.hold,

@@ -16,7 +16,7 @@ use crate::kong::{Failure, Refused};
 use crate::names::Sni;
 use crate::reconcile::subject::Proving;
 use crate::status::{BindingStatus, State};
-use crate::volume::{FrozenMount, Identity, Source};
+use crate::volume::{Files, FrozenMount, Identity, Source};
 
 /// So often is a pair of plain files looked at again before it is called invalid.
 const SECOND_LOOKS: u8 = 2;
@@ -161,8 +161,8 @@ impl Memory {
     }
 
     /// Whether the files may be half written: they are not as they were judged, or not judged yet.
-    pub(super) fn is_changing(&self) -> bool {
-        let is_same = |source: &Source| self.identity.as_ref() == Some(&source.identity());
+    pub(super) fn is_changing(&self, files: &dyn Files) -> bool {
+        let is_same = |source: &Source| self.identity.as_ref() == Some(&source.identity(files));
         let is_as_judged = self.second_looks == 0 && self.source.as_ref().is_none_or(is_same);
         self.status.state != State::Invalid && !is_as_judged
     }

@@ -31,7 +31,7 @@ impl Sidecar<'_> {
                 continue;
             }
             tell!(BINDING_FOUND, binding = %binding.name, file = %binding.file().display());
-            self.points.set(&binding);
+            self.points.set(&binding, &*self.files);
             if binding.kind() == Kind::Reload {
                 self.schedule.be_independent(&binding.name);
             }
@@ -109,9 +109,12 @@ impl Sidecar<'_> {
         let mut moved = false;
         for name in names {
             let Some(binding) = self.bindings.named(&name) else { continue };
-            let wait =
-                if binding.source().is_swapped() { Duration::ZERO } else { self.settings.debounce };
-            moved |= self.points.set(binding);
+            let wait = if binding.source().is_swapped(&*self.files) {
+                Duration::ZERO
+            } else {
+                self.settings.debounce
+            };
+            moved |= self.points.set(binding, &*self.files);
             self.schedule.files(&name, Instant::now(), wait);
         }
         moved
@@ -122,7 +125,7 @@ impl Sidecar<'_> {
         self.discover();
         let known: Vec<_> = self.bindings.iter().cloned().collect();
         for binding in known {
-            self.points.set(&binding);
+            self.points.set(&binding, &*self.files);
             self.schedule.poll(&binding.name, Instant::now());
         }
         self.follow();

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::binding::Binding;
 use crate::names::BindingName;
+use crate::volume::Files;
 
 /// Where changes of each binding can be noticed, and whom a change there concerns.
 #[derive(Default)]
@@ -16,8 +17,8 @@ pub(super) struct Points {
 
 impl Points {
     /// Returns whether anything changed.
-    pub(super) fn set(&mut self, binding: &Binding) -> bool {
-        let points = binding.source().watch_points();
+    pub(super) fn set(&mut self, binding: &Binding, files: &dyn Files) -> bool {
+        let points = binding.source().watch_points(files);
         if self.of.get(&binding.name) == Some(&points) {
             return false;
         }

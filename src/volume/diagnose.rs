@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use super::{LARGEST_FILE, Source, read_regular};
+use super::{LARGEST_FILE, Mounted, Source, read_regular};
 
 /// Where the kernel tells what is mounted ([proc(5)]).
 ///
@@ -49,7 +49,9 @@ impl Mounts {
     #[must_use]
     pub fn here() -> Self {
         let path = Path::new(MOUNTINFO);
-        read_regular(path, path, LARGEST_FILE).map(|table| Self::parse(&table)).unwrap_or_default()
+        read_regular(path, path, LARGEST_FILE, &Mounted)
+            .map(|table| Self::parse(&table))
+            .unwrap_or_default()
     }
 
     /// Lines that are of another form are left out.

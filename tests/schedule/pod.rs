@@ -16,6 +16,7 @@ use kong_cert_reloader::proof::Handshake;
 use kong_cert_reloader::settings::Settings;
 use kong_cert_reloader::sidecar::{self, Parts, clock_from};
 use kong_cert_reloader::status::{BindingStatus, State, Status};
+use kong_cert_reloader::volume::Mounted;
 use kong_cert_reloader::watch::{Wake, Waker, Wakes, Watch};
 use tempfile::TempDir;
 use testkit::{CertifiedPair, SecretVolume};
@@ -98,6 +99,7 @@ impl Pod {
             kong,
             handshake,
             nginx,
+            files: Arc::new(Mounted),
             watch,
             wakes,
             clock,

@@ -123,7 +123,7 @@ impl Ledger {
         if let Some(rest) = reloads.rest_of_gathering(steps) {
             return Err(NotTold::Gathering(rest));
         }
-        if self.files_for_nginx().any(|(_, memory)| memory.is_changing()) {
+        if self.files_for_nginx().any(|(_, memory)| memory.is_changing(&*self.files)) {
             return Err(NotTold::Gathering(self.reloads.gather.max(LOOK)));
         }
         self.reloads.due.clear();
