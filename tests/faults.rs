@@ -3,9 +3,22 @@
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "a test may panic, and read its files"
+    clippy::print_stdout,
+    reason = "a test may panic, read its files, and tell its figures"
 )]
 
+#[path = "faults/disk.rs"]
+mod disk;
+#[path = "faults/files.rs"]
+mod files;
+#[path = "schedule/kong.rs"]
+mod kong;
+#[path = "schedule/log.rs"]
+mod log;
+#[path = "schedule/pod.rs"]
+mod pod;
+#[path = "faults/reading.rs"]
+mod reading;
 #[path = "secrecy/searcher.rs"]
 #[allow(dead_code, reason = "keys alone are looked for here")]
 mod searcher;

@@ -26,10 +26,19 @@ impl Log {
     }
 
     /// The messages from `warn` on.
+    #[allow(dead_code, reason = "not every test asks")]
     pub(crate) fn warnings(&self) -> Vec<String> {
         let told = self.told.lock().unwrap();
         let warnings = told.iter().filter(|told| told.level <= Level::WARN);
         warnings.map(|told| told.message.clone()).collect()
+    }
+
+    /// Every message, with its fields.
+    #[allow(dead_code, reason = "not every test asks")]
+    pub(crate) fn said(&self) -> String {
+        let told = self.told.lock().unwrap();
+        let lines = told.iter().map(|told| format!("{} {}", told.message, told.fields.join(" ")));
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     /// How many messages from `info` on have this field, as `name=value`.

@@ -6,18 +6,20 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use kong_cert_reloader::clock::Timestamp;
+use kong_cert_reloader::clock::{Clock, Timestamp};
 use kong_cert_reloader::kong::Kong;
 use kong_cert_reloader::metrics::{Exposition, Metrics};
 use kong_cert_reloader::nginx::{Nginx, Reload};
+use kong_cert_reloader::page::{self, View};
 use kong_cert_reloader::proof::Handshake;
 use kong_cert_reloader::settings::Settings;
 use kong_cert_reloader::sidecar::{self, Parts, clock_from};
 use kong_cert_reloader::status::{BindingStatus, State, Status};
-use kong_cert_reloader::volume::Mounted;
-use kong_cert_reloader::watch::{Wake, Waker, Wakes, Watch};
+use kong_cert_reloader::volume::{Files, Mounted};
+use kong_cert_reloader::watch::{self as events, Make, Wake, Waker, Wakes, Watch};
 use tempfile::TempDir;
 use testkit::{CertifiedPair, SecretVolume};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -34,6 +36,10 @@ const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 /// A pod on a node: its volumes, and perhaps a sidecar that runs.
 pub(crate) struct Pod {
     certs: TempDir,
+    files: Arc<dyn Files>,
+    watcher: fn() -> Make,
+    /// How many seconds the wall clock is set ahead.
+    ahead: Arc<AtomicI64>,
     sidecar: Option<Sidecar>,
 }
 
@@ -41,6 +47,7 @@ struct Sidecar {
     waker: Waker,
     status: watch::Receiver<Arc<Status>>,
     metrics: Exposition,
+    clock: Arc<dyn Clock>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
     /// Without it nobody could ask the loop whether it turns.
@@ -50,7 +57,24 @@ struct Sidecar {
 impl Pod {
     /// A pod without a sidecar yet.
     pub(crate) fn new() -> Self {
-        Self { certs: tempfile::tempdir().unwrap(), sidecar: None }
+        let ahead = Arc::default();
+        let files = Arc::new(Mounted);
+        Self { certs: in_memory(), files, watcher: events::deaf, ahead, sidecar: None }
+    }
+
+    /// Sidecars that are started then read their files by these.
+    pub(crate) fn read_by(&mut self, files: Arc<dyn Files>) {
+        self.files = files;
+    }
+
+    /// The kernel wakes sidecars that are started then, and time is not paused.
+    pub(crate) fn woken_by_the_kernel(&mut self) {
+        self.watcher = events::kernel;
+    }
+
+    /// Someone sets the wall clock so many seconds ahead of the right time, or behind it.
+    pub(crate) fn set_clock(&self, ahead: i64) {
+        self.ahead.store(ahead, Ordering::Relaxed);
     }
 
     /// A pod that has `pair` as `web`, and a sidecar beside `kong`.
@@ -84,14 +108,18 @@ impl Pod {
         change(&mut settings);
         // All sidecars of a test go by one clock, from the beginning of the test.
         let start = START + i64::try_from(kong.elapsed().as_secs()).unwrap();
-        let clock = Arc::new(clock_from(Timestamp(start)));
+        let (right, ahead) = (clock_from(Timestamp(start)), Arc::clone(&self.ahead));
+        let clock: Arc<dyn Clock> = Arc::new(move || {
+            Timestamp(right.now().0.saturating_add(ahead.load(Ordering::Relaxed)))
+        });
+        let told_time = Arc::clone(&clock);
         let metrics = Metrics::default();
         let (sender, status) = watch::channel(sidecar::initial_status(&settings));
         let (pings, pinged) = mpsc::channel(1);
         let (waker, wakes) = Wakes::channel();
         let (stop, stopped) = oneshot::channel();
-        let watch = Watch::new(Box::new(|_| Ok(Box::new(notify::NullWatcher))), waker.clone());
-        let exposition = metrics.exposition(status.clone(), Arc::clone(&clock) as Arc<_>);
+        let watch = Watch::new((self.watcher)(), waker.clone());
+        let exposition = metrics.exposition(status.clone(), Arc::clone(&clock));
         let has_admin_api = settings.admin.url.is_some();
         let kong = has_admin_api.then(|| Kong::new(kong.clone(), &settings.admin, metrics.clone()));
         let forced = BTreeSet::new();
@@ -99,7 +127,7 @@ impl Pod {
             kong,
             handshake,
             nginx,
-            files: Arc::new(Mounted),
+            files: Arc::clone(&self.files),
             watch,
             wakes,
             clock,
@@ -111,8 +139,15 @@ impl Pod {
         let task = tokio::task::spawn_local(async move {
             sidecar::run(&settings, parts, async { drop(stopped.await) }).await;
         });
-        self.sidecar =
-            Some(Sidecar { waker, status, metrics: exposition, stop, task, _pings: pings });
+        self.sidecar = Some(Sidecar {
+            waker,
+            status,
+            metrics: exposition,
+            clock: told_time,
+            stop,
+            task,
+            _pings: pings,
+        });
     }
 
     /// SIGTERM, and the end.
@@ -236,6 +271,14 @@ impl Pod {
         self.sidecar().metrics.prometheus()
     }
 
+    /// All that can be seen from outside.
+    pub(crate) fn said(&self) -> String {
+        let status = self.status();
+        let json = serde_json::to_string(&*status).unwrap();
+        let page = page::render(&status, self.sidecar().clock.now(), View::of_query(None));
+        [json, page, self.metrics(), self.sidecar().metrics.open_metrics()].join("\n")
+    }
+
     /// A sample of `/metrics`, zero where it is not there.
     pub(crate) fn metric(&self, sample: &str) -> u64 {
         let text = self.metrics();
@@ -248,6 +291,11 @@ impl Pod {
 
 fn is_leaf(shown: &Option<kong_cert_reloader::status::Shown>, leaf: &String) -> bool {
     shown.as_ref().is_some_and(|shown| shown.leaf_sha256.contains(leaf))
+}
+
+/// A directory in memory, as those of Secrets are, where there is a place for it.
+pub(crate) fn in_memory() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
 /// Fails unless `found` lies within `from` and `to`.
