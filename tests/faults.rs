@@ -7,6 +7,8 @@
     reason = "a test may panic, read its files, and tell its figures"
 )]
 
+#[path = "faults/clock.rs"]
+mod clock;
 #[path = "faults/disk.rs"]
 mod disk;
 #[path = "faults/files.rs"]

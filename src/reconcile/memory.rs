@@ -144,7 +144,9 @@ impl Memory {
 
     /// Whether the files are as they were when they were read, and were servable then.
     pub(super) fn is_of(&self, identity: &Identity) -> bool {
-        self.status.state != State::Invalid && self.identity.as_ref() == Some(identity)
+        // The wall clock may have been set: what it kept back is judged anew.
+        let was_servable = !matches!(self.status.state, State::Invalid | State::NotYetValid);
+        was_servable && self.identity.as_ref() == Some(identity)
     }
 
     /// Whether files that may be half written deserve another look.
