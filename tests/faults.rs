@@ -26,6 +26,8 @@ mod reading;
 mod searcher;
 #[path = "faults/stage.rs"]
 mod stage;
+#[path = "faults/watching.rs"]
+mod watching;
 
 use serde_json::{Value, json};
 use stage::{Stage, Table};
