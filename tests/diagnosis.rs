@@ -187,6 +187,57 @@ async fn a_sub_path_mount_is_told_with_the_mend_and_served_all_the_same() {
 
 // Limits of inotify.
 
+/// A sidecar whose kernel gives it no more than `most` of what the limit is for, and the file to
+/// write another limit into. `None`, and told so, where that cannot be made.
+async fn limited(pod: &Pod, limit: &str, most: u32) -> Option<(SidecarProcess, PathBuf)> {
+    let (file, raised) = (format!("/proc/sys/user/max_inotify_{limit}"), pod.path("raised"));
+    // The limit is that of the namespace's user: only he raises it again.
+    let script = r#"
+        echo "$1" > "$2"
+        mkfifo "$3"
+        timeout 60 cat "$3" > "$2" &
+        shift 3
+        exec "$@"
+    "#;
+    let what = format!("the limit of inotify {limit}");
+    let namespace = ["--user", "--map-root-user"];
+    let needed = format!("echo 0 > {file}");
+    let mut command = shell_in(&namespace, &needed, script, &what).await?;
+    command.arg(most.to_string()).args([Path::new(&file), &raised, Path::new(PROGRAM)]);
+    Some((pod.run(command, &[("POLL_INTERVAL", "100ms")]).await, raised))
+}
+
+#[tokio::test]
+async fn directories_beyond_the_limit_of_watches_are_polled_and_none_is_lost() {
+    let pod = Pod::new().await;
+    let names = ["a", "b", "c", "d"];
+    let issue = |name: &str| pod.pki.pair(&[&format!("{name}.test")]);
+    publish(&pod.volume("a"), &issue("a"));
+    // For the directory of all, and for two of the four.
+    let Some((sidecar, raised)) = limited(&pod, "watches", 3).await else { return };
+    sidecar.until_state("a", "in_sync").await;
+    assert_eq!(sidecar.status().await["polling"], Value::Null);
+    for turn in 0..3 {
+        for name in names {
+            publish(&pod.volume(name), &issue(name));
+        }
+        let newest = names.map(|name| (name, issue(name)));
+        for (name, pair) in &newest {
+            publish(&pod.volume(name), pair);
+        }
+        for (name, pair) in &newest {
+            sidecar.until(name, in_sync_with(pair)).await;
+        }
+        let polling = sidecar.status().await["polling"].as_str().map(str::to_owned);
+        assert_eq!(polling.is_some_and(|why| why.contains("max_user_watches")), turn < 2);
+        if turn == 1 {
+            fs::write(&raised, "1000\n").unwrap();
+            sidecar.logged("files are watched again").await;
+        }
+    }
+    assert_eq!(told(&sidecar, "files are polled"), 1);
+}
+
 #[tokio::test]
 async fn without_inotify_it_polls_tells_the_limit_and_watches_when_it_can() {
     let limits = [
@@ -198,22 +249,7 @@ async fn without_inotify_it_polls_tells_the_limit_and_watches_when_it_can() {
         let volume = pod.volume("web");
         let pair = pod.pki.pair(&["a.test"]);
         publish(&volume, &pair);
-        let (file, raised) = (format!("/proc/sys/user/max_inotify_{limit}"), pod.path("raised"));
-        // The limit is that of the namespace's user: only he raises it again.
-        let script = r#"
-            echo 0 > "$1"
-            mkfifo "$2"
-            timeout 60 cat "$2" > "$1" &
-            shift 2
-            exec "$@"
-        "#;
-        let what = format!("the limit of inotify {limit}");
-        let namespace = ["--user", "--map-root-user"];
-        let needed = format!("echo 0 > {file}");
-        let limited = shell_in(&namespace, &needed, script, &what).await;
-        let Some(mut command) = limited else { return };
-        command.args([Path::new(&file), &raised, Path::new(PROGRAM)]);
-        let sidecar = pod.run(command, &[("POLL_INTERVAL", "100ms")]).await;
+        let Some((sidecar, raised)) = limited(&pod, limit, 0).await else { return };
         let event = sidecar.logged("files are polled").await;
         assert_eq!(event["level"], "ERROR");
         let problem = event["problem"].as_str().unwrap();
