@@ -14,6 +14,7 @@ mod entities;
 mod exchange;
 mod export;
 mod invalid;
+mod neighbour;
 mod node;
 mod openssl;
 mod others;
@@ -34,9 +35,10 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::pki::CertifiedPair;
-use database::Database;
+use database::{CacheKey, Database};
 use declarative::Declared;
 pub use exchange::{Answer, Request};
+pub use neighbour::Neighbour;
 use page::Query;
 use refusal::Refusal;
 use route::Route;
@@ -59,6 +61,8 @@ pub struct KongModel {
     workspace: Option<String>,
     declared: Declared,
     cache: Cache,
+    /// All that nodes can hear of, from the beginning.
+    changes: Vec<CacheKey>,
     default: Arc<CertifiedKey>,
     instead: Instead,
     root: Value,
@@ -111,6 +115,7 @@ impl KongModel {
             workspace: None,
             declared: Declared::default(),
             cache: Cache::default(),
+            changes: Vec::new(),
             default: serving::self_signed(),
             instead: Instead::default(),
             root: node::root(),
@@ -136,6 +141,7 @@ impl KongModel {
         let before = (self.database.rows_written(), self.database.rows_changed());
         let answer = self.dispatch(request).unwrap_or_else(|refusal| refusal.answer());
         let changes = self.database.take_changes();
+        self.changes.extend(changes.iter().cloned());
         self.cache.hear(changes);
         let effect = match (self.database.rows_written(), self.database.rows_changed()) {
             (written, _) if written == before.0 => Effect::None,
@@ -241,6 +247,12 @@ impl KongModel {
             (format!("{kind}/{id}"), Value::Object(row.clone()))
         })
         .collect()
+    }
+
+    /// How many changes of rows there were of which nodes can hear.
+    #[must_use]
+    pub fn changes(&self) -> usize {
+        self.changes.len()
     }
 
     /// What another client of the same Kong does: not in [`Self::requests`] or [`Self::writes`].
