@@ -10,7 +10,7 @@ use kong_cert_reloader::kong::{Answer, Call, Elsewhere, Lost, Wire};
 use kong_cert_reloader::proof::{Handshake, ProxyPort, Unseen};
 use kong_cert_reloader::quote::Quoted;
 use serde_json::{Value, json};
-use testkit::kong_model::Offers;
+use testkit::kong_model::{Offers, Serving};
 use testkit::{KongModel, Request};
 use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
@@ -183,22 +183,48 @@ impl KongInProcess {
     }
 
     fn pass_on(&self, call: &Call) -> Answer {
-        let mut request = Request::new(call.method.as_str(), &call.path);
-        if let Some(body) = &call.body {
-            request.headers.push(("content-type".to_owned(), "application/json".to_owned()));
-            request.body = body.to_vec();
-        }
-        let answer = self.model().answer(&request);
+        let answer = self.model().answer(&request(call));
         if call.method.as_str() != "GET" {
             self.note_change();
         }
-        let is_json = answer
-            .headers
-            .iter()
-            .any(|(name, value)| name == "content-type" && value.starts_with("application/json"));
-        let body = Zeroizing::new(answer.body);
-        Answer { status: answer.status, is_json, retry_after: None, body }
+        received(answer)
     }
+}
+
+/// A call, as Kong gets it.
+pub(crate) fn request(call: &Call) -> Request {
+    let mut request = Request::new(call.method.as_str(), &call.path);
+    if let Some(body) = &call.body {
+        request.headers.push(("content-type".to_owned(), "application/json".to_owned()));
+        request.body = body.to_vec();
+    }
+    request
+}
+
+/// What Kong answers, as a sidecar gets it.
+pub(crate) fn received(answer: testkit::Answer) -> Answer {
+    let is_json = answer
+        .headers
+        .iter()
+        .any(|(name, value)| name == "content-type" && value.starts_with("application/json"));
+    let body = Zeroizing::new(answer.body);
+    Answer { status: answer.status, is_json, retry_after: None, body }
+}
+
+/// What a client offers that asks for keys of this type, or for any.
+pub(crate) fn offers(key_type: Option<KeyType>) -> Offers {
+    let Some(key_type) = key_type else { return Offers::ALL };
+    Offers {
+        rsa: key_type == KeyType::Rsa,
+        ecdsa: key_type == KeyType::Ec,
+        ed25519: key_type == KeyType::Ed25519,
+    }
+}
+
+/// What a handshake shows.
+pub(crate) fn shown(serving: &Serving) -> Result<ServedChain, Unseen> {
+    let chain = serving.chain().ok_or(Unseen::Refused(Quoted::new("internal_error")))?;
+    Ok(ServedChain::of(&chain[0], chain[1..].iter().map(Vec::as_slice)))
 }
 
 impl Wire for KongInProcess {
@@ -260,17 +286,7 @@ impl Handshake for KongInProcess {
         if let Some(unseen) = self.0.unseen.lock().unwrap().clone() {
             return Err(unseen);
         }
-        let offers = match key_type {
-            None => Offers::ALL,
-            Some(key_type) => Offers {
-                rsa: key_type == KeyType::Rsa,
-                ecdsa: key_type == KeyType::Ec,
-                ed25519: key_type == KeyType::Ed25519,
-            },
-        };
-        let chain = self.model().chain_for(sni, offers).chain();
-        let chain = chain.ok_or(Unseen::Refused(Quoted::new("internal_error")))?;
-        Ok(ServedChain::of(&chain[0], chain[1..].iter().map(Vec::as_slice)))
+        shown(&self.model().chain_for(sni, offers(key_type)))
     }
 }
 

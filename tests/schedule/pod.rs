@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use kong_cert_reloader::clock::{Clock, Timestamp};
-use kong_cert_reloader::kong::Kong;
+use kong_cert_reloader::kong::{Kong, Wire};
 use kong_cert_reloader::metrics::{Exposition, Metrics};
 use kong_cert_reloader::nginx::{Nginx, Reload};
 use kong_cert_reloader::page::{self, View};
@@ -103,11 +103,23 @@ impl Pod {
         nginx: Box<dyn Reload>,
         change: impl FnOnce(&mut Settings),
     ) {
+        self.start_on(kong.elapsed(), kong.clone(), handshake, nginx, change);
+    }
+
+    /// Starts a sidecar, so long after the beginning of the test, with another way to Kong.
+    pub(crate) fn start_on(
+        &mut self,
+        elapsed: Duration,
+        wire: impl Wire + 'static,
+        handshake: impl Handshake + 'static,
+        nginx: Box<dyn Reload>,
+        change: impl FnOnce(&mut Settings),
+    ) {
         let mut settings =
             Settings { certs_dir: self.certs.path().to_path_buf(), ..Settings::default() };
         change(&mut settings);
         // All sidecars of a test go by one clock, from the beginning of the test.
-        let start = START + i64::try_from(kong.elapsed().as_secs()).unwrap();
+        let start = START + i64::try_from(elapsed.as_secs()).unwrap();
         let (right, ahead) = (clock_from(Timestamp(start)), Arc::clone(&self.ahead));
         let clock: Arc<dyn Clock> = Arc::new(move || {
             Timestamp(right.now().0.saturating_add(ahead.load(Ordering::Relaxed)))
@@ -121,7 +133,7 @@ impl Pod {
         let watch = Watch::new((self.watcher)(), waker.clone());
         let exposition = metrics.exposition(status.clone(), Arc::clone(&clock));
         let has_admin_api = settings.admin.url.is_some();
-        let kong = has_admin_api.then(|| Kong::new(kong.clone(), &settings.admin, metrics.clone()));
+        let kong = has_admin_api.then(|| Kong::new(wire, &settings.admin, metrics.clone()));
         let forced = BTreeSet::new();
         let parts = Parts {
             kong,
