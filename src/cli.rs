@@ -34,6 +34,7 @@ use crate::settings::Settings;
 /// Does what the command line says. `clock` tells the wall-clock time.
 #[must_use]
 pub fn main(clock: impl Clock + 'static) -> ExitCode {
+    let refused = memory::keep_to_ourselves();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(problem) => return ExitCode::from(tell_usage(&problem)),
@@ -48,7 +49,11 @@ pub fn main(clock: impl Clock + 'static) -> ExitCode {
         !matches!(&command, Command::Check(asked) if !asked.directories.is_empty());
     let settings = if needs_settings { Settings::load() } else { Ok(Settings::default()) };
     match settings {
-        Ok(settings) => ExitCode::from(obey(&command, &settings, &clock)),
+        Ok(settings) => {
+            logging::start(&logging::for_command(&command, settings.log));
+            refused.tell();
+            ExitCode::from(obey(&command, &settings, &clock))
+        }
         Err(mistakes) => {
             complain(&mistakes);
             ExitCode::from(exit::USAGE)
@@ -70,8 +75,6 @@ fn tell_usage(problem: &clap::Error) -> u8 {
 }
 
 fn obey(command: &Command, settings: &Settings, clock: &Arc<dyn Clock>) -> u8 {
-    logging::start(&logging::for_command(command, settings.log));
-    memory::keep_to_ourselves();
     match command {
         Command::Run => run::run(settings, clock),
         Command::Sync(asked) => sync::sync(settings, asked, clock),

@@ -5,6 +5,8 @@
     reason = "a test may panic, and read its files"
 )]
 
+#[path = "secrecy/outside.rs"]
+mod outside;
 #[path = "secrecy/searcher.rs"]
 mod searcher;
 
