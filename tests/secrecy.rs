@@ -5,8 +5,14 @@
     reason = "a test may panic, and read its files"
 )]
 
+#[path = "secrecy/idle.rs"]
+mod idle;
+#[path = "secrecy/memory.rs"]
+mod memory;
 #[path = "secrecy/outside.rs"]
 mod outside;
+#[path = "secrecy/private_key.rs"]
+mod private_key;
 #[path = "secrecy/searcher.rs"]
 mod searcher;
 

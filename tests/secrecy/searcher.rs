@@ -14,6 +14,8 @@ pub(crate) struct Searcher {
     forms: Vec<(String, Vec<u8>)>,
     /// Where in which form a block stands.
     blocks: HashMap<[u8; STEP], Vec<(usize, usize)>>,
+    /// How blocks begin: most of what is searched begins as none of them.
+    slots: Slots,
 }
 
 impl Searcher {
@@ -32,19 +34,25 @@ impl Searcher {
 
     /// The first secret of which `text` holds [`RUN`] bytes in a row.
     pub(crate) fn finds(&self, text: &str) -> Option<&str> {
-        let text = text.as_bytes();
-        for (at, block) in text.windows(STEP).enumerate() {
-            for &(form, place) in self.blocks.get(block).into_iter().flatten() {
-                let (name, form) = &self.forms[form];
-                let before = text[..at].iter().rev().zip(form[..place].iter().rev());
-                let after = text[at..].iter().zip(&form[place..]);
-                let same = |pair: &(&u8, &u8)| pair.0 == pair.1;
-                if before.take_while(same).count() + after.take_while(same).count() >= RUN {
-                    return Some(name);
-                }
+        self.places(text.as_bytes()).next().map(|(_, name)| name)
+    }
+
+    /// Where `bytes` hold [`RUN`] bytes in a row of which secret.
+    pub(crate) fn places<'a>(&'a self, bytes: &[u8]) -> impl Iterator<Item = (usize, &'a str)> {
+        bytes.windows(STEP).enumerate().filter_map(|(at, block)| {
+            if !self.slots.has(block) {
+                return None;
             }
-        }
-        None
+            let forms = self.blocks.get(block)?;
+            let found = forms.iter().find(|(form, place)| {
+                let form = &self.forms[*form].1;
+                let before = bytes[..at].iter().rev().zip(form[..*place].iter().rev());
+                let after = bytes[at..].iter().zip(&form[*place..]);
+                let same = |pair: &(&u8, &u8)| pair.0 == pair.1;
+                before.take_while(same).count() + after.take_while(same).count() >= RUN
+            });
+            found.map(|(form, _)| (at, self.forms[*form].0.as_str()))
+        })
     }
 
     /// Fails, naming the secret and the line, without showing either.
@@ -55,7 +63,8 @@ impl Searcher {
         }
     }
 
-    fn add(&mut self, name: &str, secret: &[u8]) {
+    /// Bytes, and what they look like in other clothes.
+    pub(crate) fn add(&mut self, name: &str, secret: &[u8]) {
         let hex = hex::encode(secret);
         let debug = format!("{secret:?}");
         let pretty = format!("{secret:#?}");
@@ -69,12 +78,40 @@ impl Searcher {
         }
     }
 
-    fn add_form(&mut self, name: &str, form: Vec<u8>) {
+    /// Bytes as they are.
+    pub(crate) fn add_form(&mut self, name: &str, form: Vec<u8>) {
         for (number, block) in form.chunks_exact(STEP).enumerate() {
+            self.slots.insert(block);
             let block = block.try_into().unwrap();
             self.blocks.entry(block).or_default().push((self.forms.len(), number * STEP));
         }
         self.forms.push((name.to_owned(), form));
+    }
+}
+
+/// A quick look before the thorough one: megabytes of memory are searched.
+struct Slots(Vec<bool>);
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self(vec![false; 1 << Self::BITS])
+    }
+}
+
+impl Slots {
+    const BITS: u32 = 20;
+
+    fn insert(&mut self, block: &[u8]) {
+        self.0[Self::of(block)] = true;
+    }
+
+    fn has(&self, block: &[u8]) -> bool {
+        self.0[Self::of(block)]
+    }
+
+    fn of(block: &[u8]) -> usize {
+        let word = u32::from_le_bytes([block[0], block[1], block[2], block[3]]);
+        (word.wrapping_mul(0x9e37_79b1) >> (32 - Self::BITS)) as usize
     }
 }
 
@@ -88,7 +125,7 @@ fn to_base64(bytes: &[u8]) -> String {
         .collect()
 }
 
-fn from_base64(text: &str) -> Vec<u8> {
+pub(crate) fn from_base64(text: &str) -> Vec<u8> {
     let pem = format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
     rustls_pemfile::certs(&mut pem.as_bytes()).next().unwrap().unwrap().to_vec()
 }

@@ -441,6 +441,8 @@ pub enum KeyKind {
     Rsa2048,
     /// RSA with 3072 bits.
     Rsa3072,
+    /// RSA with 4096 bits: as the others but slower, and so not among [`Self::ALL`].
+    Rsa4096,
     /// The curve secp256r1.
     P256,
     /// The curve secp384r1.
@@ -452,7 +454,7 @@ pub enum KeyKind {
 }
 
 impl KeyKind {
-    /// All of them.
+    /// One of each.
     pub const ALL: [Self; 6] =
         [Self::Rsa2048, Self::Rsa3072, Self::P256, Self::P384, Self::P521, Self::Ed25519];
 }
@@ -466,13 +468,14 @@ pub struct TestKey {
 
 impl TestKey {
     /// A fresh key. RSA keys take long to generate, so each thread takes them in turn from a small
-    /// pool: two keys taken one after the other differ, the seventh (of 3072 bits: the third) is
-    /// the first again.
+    /// pool: two keys taken one after the other differ, the seventh (of 3072 bits: the third, of
+    /// 4096 bits: the second) is the first again.
     #[must_use]
     pub fn new(kind: KeyKind) -> Self {
         let pair = match kind {
             KeyKind::Rsa2048 => pooled(RSA_2048),
             KeyKind::Rsa3072 => pooled(RSA_3072),
+            KeyKind::Rsa4096 => pooled(RSA_4096),
             KeyKind::P256 => generated(&rcgen::PKCS_ECDSA_P256_SHA256),
             KeyKind::P384 => generated(&rcgen::PKCS_ECDSA_P384_SHA384),
             KeyKind::P521 => generated(&rcgen::PKCS_ECDSA_P521_SHA512),
@@ -503,7 +506,7 @@ impl TestKey {
     #[must_use]
     pub fn pkcs1_pem(&self) -> Option<String> {
         match self.kind {
-            KeyKind::Rsa2048 | KeyKind::Rsa3072 => {
+            KeyKind::Rsa2048 | KeyKind::Rsa3072 | KeyKind::Rsa4096 => {
                 Some(pem_block("RSA PRIVATE KEY", rsa_inside(self.pkcs8_der())))
             }
             _ => None,
@@ -598,6 +601,7 @@ const RSA_2048: &[&str] = &[
     include_str!("keys/rsa2048-6.pem"),
 ];
 const RSA_3072: &[&str] = &[include_str!("keys/rsa3072-1.pem"), include_str!("keys/rsa3072-2.pem")];
+const RSA_4096: &[&str] = &[include_str!("keys/rsa4096-1.pem")];
 
 fn pooled(pool: &[&str]) -> KeyPair {
     thread_local!(static TURN: Cell<usize> = const { Cell::new(0) });
