@@ -5,6 +5,8 @@
     reason = "a test may panic, and read its files"
 )]
 
+#[path = "secrecy/commands.rs"]
+mod commands;
 #[path = "secrecy/idle.rs"]
 mod idle;
 #[path = "secrecy/memory.rs"]
@@ -16,6 +18,7 @@ mod private_key;
 #[path = "secrecy/searcher.rs"]
 mod searcher;
 
+use std::fmt::Debug;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -428,36 +431,69 @@ async fn refused(settings: &[(&str, String)]) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&said).into_owned())
 }
 
-#[test]
-fn debug_of_what_holds_a_secret_shows_none() {
-    let pki = Pki::new();
-    let pair = pki.leaf(&["a.test"]).kind(KeyKind::Rsa2048).issue();
-    let searcher = searcher(&[pair.key()]);
-    let home: TempDir = tempfile::tempdir().unwrap();
-    let files: Vec<_> = ["tls.crt", "tls.key"].map(|name| home.path().join(name)).into();
-    fs::write(&files[0], pair.chain_pem()).unwrap();
-    fs::write(&files[1], pair.key_pem()).unwrap();
-    let generation = Source::new(files, Vec::new()).read(&Mounted).unwrap();
-    let (cert, key) = (pair.chain_pem(), pair.key_pem());
-    let of = |path, text: &str| (Path::new(path), text.as_bytes().to_vec());
-    let (cert, key) = (of("tls.crt", &cert), of("tls.key", &key));
+/// Everything of ours that can be printed and holds a secret; the pair is of the files in `home`.
+fn holders(home: &Path) -> Vec<Box<dyn Debug>> {
+    let files: Vec<_> = ["tls.crt", "tls.key"].map(|name| home.join(name)).into();
+    let [cert, key] = [&files[0], &files[1]].map(|path| fs::read(path).unwrap());
     let main = PairSource {
-        cert: BundleSource { path: cert.0, bytes: &cert.1 },
-        key: BundleSource { path: key.0, bytes: &key.1 },
+        cert: BundleSource { path: &files[0], bytes: &cert },
+        key: BundleSource { path: &files[1], bytes: &key },
     };
     let bundle = Pairs::parse(main, None).unwrap();
     let vars = [("ADMIN__TOKEN", TOKEN), ("ADMIN__HEADERS__X_API_KEY", HEADER)];
     let vars = vars.map(|(name, value)| (format!("CERT_RELOADER__{name}").into(), value.into()));
     let settings = Settings::from_env(vars).unwrap();
     let client = AdminClient::new(&settings.admin, settings.admin.url.as_ref().unwrap());
-    let shown = [
-        format!("{settings:?} {settings:#?}"),
-        format!("{:?} {:#?}", settings.admin, settings.admin),
-        format!("{generation:?} {generation:#?}"),
-        format!("{bundle:?} {bundle:#?} {:?}", bundle.facts()),
-        format!("{client:?}"),
-    ];
-    searcher.assert_finds_nothing(&shown.join("\n"));
+    let generation = Source::new(files, Vec::new()).read(&Mounted).unwrap();
+    let (facts, admin) = (bundle.facts().clone(), settings.admin.clone());
+    vec![
+        Box::new(facts),
+        Box::new(bundle),
+        Box::new(generation),
+        Box::new(admin),
+        Box::new(settings),
+        Box::new(client),
+    ]
+}
+
+fn home_of(pair: &CertifiedPair) -> TempDir {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("tls.crt"), pair.chain_pem()).unwrap();
+    fs::write(home.path().join("tls.key"), pair.key_pem()).unwrap();
+    home
+}
+
+#[test]
+fn debug_of_what_holds_a_secret_shows_none() {
+    let pair = Pki::new().leaf(&["a.test"]).kind(KeyKind::Rsa2048).issue();
+    let (searcher, home) = (searcher(&[pair.key()]), home_of(&pair));
+    for holder in holders(home.path()) {
+        searcher.assert_finds_nothing(&format!("{holder:?} {holder:#?}"));
+    }
+}
+
+/// Set to the directory of a pair in the process that is to panic.
+const PANICS: &str = "SECRECY_PANICS";
+
+/// As where a result that nobody expected is unwrapped, with keys on the stack.
+#[tokio::test]
+async fn a_panic_shows_no_secret_of_what_it_is_about() {
+    if let Some(home) = std::env::var_os(PANICS) {
+        return panic_over(&holders(Path::new(&home)));
+    }
+    let pair = Pki::new().leaf(&["a.test"]).kind(KeyKind::Rsa2048).issue();
+    let (searcher, home) = (searcher(&[pair.key()]), home_of(&pair));
+    let mut this = Command::new(std::env::current_exe().unwrap());
+    this.args(["--exact", "a_panic_shows_no_secret_of_what_it_is_about", "--nocapture"]);
+    this.env(PANICS, home.path()).env("RUST_BACKTRACE", "full");
+    let output = timeout(Duration::from_secs(30), this.output()).await.expect("an end").unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(said.contains("an `Err` value: ") && said.contains("Settings"), "{said}");
+    searcher.assert_finds_nothing(&said);
+}
+
+fn panic_over(holders: &[Box<dyn Debug>]) {
+    panic!("an `Err` value: {holders:?}");
 }
 
 #[test]
