@@ -229,6 +229,11 @@ impl KongModel {
         &self.requests
     }
 
+    /// Forgets the requests so far: a run without end would fill memory with them.
+    pub fn forget_requests(&mut self) {
+        self.requests = Vec::new();
+    }
+
     /// How many requests wrote to the database.
     #[must_use]
     pub const fn writes(&self) -> u64 {

@@ -182,6 +182,12 @@ impl KongStandIn {
     pub fn handshakes(&self) -> Vec<Handshake> {
         self.shared.handshakes().clone()
     }
+
+    /// Forgets the requests and handshakes so far: a run without end would fill memory with them.
+    pub fn forget_what_came(&self) {
+        self.model().forget_requests();
+        self.shared.handshakes().clear();
+    }
 }
 
 impl Shared {
