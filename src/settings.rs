@@ -40,6 +40,7 @@ mod secret;
 mod spelling;
 mod table;
 mod tree;
+mod yaml;
 
 pub(crate) use admin::TAKEN_HEADERS;
 pub use admin::{Admin, AdminMode, AdminUrl, AdminUrlError, ClientFiles, Credential};
@@ -938,6 +939,46 @@ certificates:
                 "{told}\n{mistakes}"
             );
         }
+    }
+
+    #[test]
+    fn what_was_meant_is_told_without_control_characters() {
+        for name in [
+            "CERT_RELOADER__CERTIFICATEC__W\u{1b}[31mB__KEY",
+            "CERT_RELOADER__CERTIFICATES__W\nB__KEI",
+            "CERT_RELOADER_CERTIFICATES_W\nB_KEY",
+        ] {
+            let mistakes = Settings::from_env([(name.into(), "/x".into())]).unwrap_err();
+            let told: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+            assert!(told[0].contains("did you mean"), "{told:?}");
+            assert!(!told[0].contains(char::is_control), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_stays_small_when_it_is_read() {
+        let mut aliases = "a0: &a0 [x, x]\n".to_owned();
+        let mut levels = aliases.clone();
+        for level in 1..20 {
+            let before = format!("*a{}", level - 1);
+            aliases += &format!("a{level}: &a{level} [{}]\n", [&*before; 9].join(", "));
+            levels += &format!("a{level}: &a{level} [{before}]\n");
+        }
+        let large = "# \n".repeat(400_000);
+        for (text, said) in [
+            (&"- ".repeat(100_000), "is nested too deep"),
+            (&format!("hold: {}{}", "[".repeat(16), "]".repeat(16)), "is nested too deep"),
+            (&levels, "is nested too deep"),
+            (&aliases, "its aliases repeat too much"),
+            (&large, "is larger than 1 MiB"),
+        ] {
+            let mistakes = read_yaml(text).unwrap_err().to_string();
+            assert!(mistakes.contains(said), "{mistakes}");
+        }
+        let devices = read([("CONFIG", "/dev/zero")]).unwrap_err().to_string();
+        assert!(devices.contains("is larger than 1 MiB"), "{devices}");
+        let anchored = "certificates: {web: &web {dir: /a}, api: *web}";
+        assert_eq!(read_yaml(anchored).unwrap().certificates.len(), 2);
     }
 
     #[test]

@@ -42,7 +42,8 @@ fn is_ours(name: &OsStr) -> bool {
 fn slip(name: &OsStr) -> Option<Mistake> {
     let name = name.to_str()?;
     let rest = folded(name).strip_prefix(&PREFIX[..PREFIX.len() - 1].to_lowercase())?.to_owned();
-    let fault = Fault::Unknown(Some(meant_with_single_underscores(&rest)?));
+    let meant = meant_with_single_underscores(&rest)?;
+    let fault = Fault::Unknown(Some(Quoted::new(&meant)));
     Some(Mistake { setting: Quoted::new(name), fault })
 }
 

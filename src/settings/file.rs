@@ -1,6 +1,8 @@
 //! The YAML file as leaves of the tree.
 
 use std::collections::BTreeMap;
+use std::fs::File as OpenFile;
+use std::io::{self, Read};
 use std::path::Path;
 
 use config::{ConfigError, File, FileFormat, Map, Source, Value, ValueKind};
@@ -9,8 +11,12 @@ use super::mistake::{Fault, Mistake};
 use super::spelling::Spelling;
 use super::table::{Place, place};
 use super::tree::Leaves;
+use super::yaml;
 use crate::names::folded;
 use crate::quote::Quoted;
+
+/// Thousands of certificates need less.
+const LARGEST: usize = 1024 * 1024;
 
 /// The settings in the file that `named` names; nothing if it cannot be read.
 pub(super) fn leaves(named: &Value, mistakes: &mut Vec<Mistake>) -> Option<Leaves> {
@@ -32,18 +38,30 @@ pub(super) fn leaves(named: &Value, mistakes: &mut Vec<Mistake>) -> Option<Leave
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "read once, at the start, and by the operator's word"
-)]
 fn read(path: &Path) -> Result<Map<String, Value>, Fault> {
     let shown = Quoted::new(&path.display().to_string());
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Fault::File { path: shown.clone(), cause: error.to_string() })?;
+    let unreadable =
+        |error: io::Error| Fault::File { path: shown.clone(), cause: error.to_string() };
+    let bytes = bytes(path).map_err(unreadable)?;
+    if bytes.len() > LARGEST {
+        return Err(Fault::TooLarge(shown));
+    }
+    let text = io::read_to_string(&*bytes).map_err(unreadable)?;
+    // Who reads it calls itself for each level, and copies what an alias stands for.
+    if !yaml::is_bounded(&text) {
+        return Err(Fault::Unbounded(shown));
+    }
     File::from_str(&text, FileFormat::Yaml).collect().map_err(|error| match complaint(&error) {
         Some(cause) => Fault::Yaml { path: shown, cause: Quoted::new(&cause) },
         None => Fault::NotATree(shown),
     })
+}
+
+/// At most one more than are taken: pipes and devices have no end.
+fn bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    OpenFile::open(path)?.take(LARGEST as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// What the scanner says, which ends with the place; other errors tell values, and are withheld.

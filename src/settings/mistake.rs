@@ -59,7 +59,7 @@ pub struct Mistake {
 #[allow(missing_docs, reason = "the messages say it")]
 pub enum Fault {
     #[error("unknown setting{}", .0.as_ref().map(|meant| format!("; did you mean {meant}?")).unwrap_or_default())]
-    Unknown(Option<String>),
+    Unknown(Option<Quoted>),
     #[error("is a group of settings; set those beneath it")]
     Group,
     #[error("is the same setting as {0}; set one of them")]
@@ -74,6 +74,10 @@ pub enum Fault {
     File { path: Quoted, cause: String },
     #[error("{path} is not YAML: {cause}")]
     Yaml { path: Quoted, cause: Quoted },
+    #[error("{0} is larger than 1 MiB; write fewer settings into it")]
+    TooLarge(Quoted),
+    #[error("{0} is nested too deep, or its aliases repeat too much; write it plainly")]
+    Unbounded(Quoted),
     #[error("{0} must be one YAML mapping from text to settings, such as `debounce: 250ms`")]
     NotATree(Quoted),
 

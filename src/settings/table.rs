@@ -3,6 +3,7 @@
 use super::mistake::Fault;
 use super::spelling::Spelling;
 use crate::names::FoldedName;
+use crate::quote::Quoted;
 
 /// One setting as documentation has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +102,9 @@ pub(super) fn place(name: &str, spelling: Spelling) -> Result<Place, Fault> {
     if SETTINGS.iter().any(|setting| setting.is_beneath(&levels)) {
         return Ok(Place::Group);
     }
-    Err(Fault::Unknown(nearest(name, &levels, spelling)))
+    // It may hold names of the user's.
+    let meant = nearest(name, &levels, spelling);
+    Err(Fault::Unknown(meant.as_deref().map(Quoted::new)))
 }
 
 /// Stands for a name of the user's.
@@ -283,7 +286,7 @@ mod tests {
         ] {
             assert_eq!(
                 place(name, spelling),
-                Err(Fault::Unknown(meant.map(str::to_owned))),
+                Err(Fault::Unknown(meant.map(Quoted::new))),
                 "{name}"
             );
         }
