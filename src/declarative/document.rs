@@ -184,6 +184,22 @@ mod tests {
     }
 
     #[test]
+    fn aliases_do_not_nest_deeper_than_what_is_written() {
+        let (begin, end) = ("[".repeat(100), "]".repeat(100));
+        let nested = |levels: usize| {
+            let mut text = format!("_format_version: '3.0'\na0: &a0 {begin}{end}\n");
+            for level in 1..levels {
+                text += &format!("a{level}: &a{level} {begin}*a{}{end}\n", level - 1);
+            }
+            text
+        };
+        assert!(Document::parse(nested(1).as_bytes()).is_ok());
+        for levels in [2, 400] {
+            assert!(error_of(nested(levels)).contains("nested too deep"), "{levels}");
+        }
+    }
+
+    #[test]
     fn what_kong_would_not_take_is_told_by_place_or_field() {
         let depth = "[".repeat(200) + &"]".repeat(200);
         let yaml_depth = "- ".repeat(10_000) + "a";

@@ -12,7 +12,7 @@ use super::scalar;
 use super::unreadable::{Flaw, Place, Unreadable};
 use super::value::{Map, Text, Value};
 
-/// What anchors and aliases may repeat, in bytes of text and in values.
+/// What anchors and aliases may repeat, in bytes of memory.
 const REPEATED: usize = 64 * 1024 * 1024;
 /// The prefix of YAML's own tags.
 const TAG: &str = "tag:yaml.org,2002:";
@@ -104,6 +104,8 @@ impl From<Flaw> for Found {
 struct Anchored {
     value: Value,
     weight: usize,
+    /// Levels of lists and mappings.
+    depth: usize,
 }
 
 impl Loader {
@@ -153,6 +155,8 @@ impl Loader {
             }
             Event::Alias(anchor) => {
                 let anchored = self.anchors.get(&anchor).ok_or(Flaw::Alias)?;
+                // What aliases stand for may hold aliases itself.
+                demand_flat(self.open.len() + anchored.depth)?;
                 self.repeated += anchored.weight;
                 demand_few(self.repeated)?;
                 let value = anchored.value.clone();
@@ -164,19 +168,17 @@ impl Loader {
     }
 
     fn open(&mut self, anchor: usize, content: Content) -> Result<(), Flaw> {
-        if self.open.len() == DEPTH {
-            return Err(Flaw::TooDeep);
-        }
+        demand_flat(self.open.len() + 1)?;
         self.open.push(Open { anchor, content });
         Ok(())
     }
 
     fn add(&mut self, value: Value, anchor: usize, place: Place) -> Result<(), Flaw> {
         if anchor > 0 {
-            let weight = weight(&value);
+            let (weight, depth) = (weight(&value), depth(&value));
             self.repeated += weight;
             demand_few(self.repeated)?;
-            self.anchors.insert(anchor, Anchored { value: value.clone(), weight });
+            self.anchors.insert(anchor, Anchored { value: value.clone(), weight, depth });
         }
         match self.open.last_mut().map(|open| &mut open.content) {
             None => self.document = Some(value),
@@ -235,12 +237,31 @@ fn resolved(fields: Vec<Field>) -> Result<Map, Found> {
 }
 
 fn weight(value: &Value) -> usize {
-    1 + match value {
-        Value::Null | Value::Bool(_) => 0,
-        Value::Number(text) | Value::Text(text) => text.len(),
-        Value::List(list) => list.iter().map(weight).sum(),
-        Value::Map(map) => map.iter().map(|(key, value)| key.len() + weight(value)).sum(),
+    size_of::<Value>()
+        + match value {
+            Value::Null | Value::Bool(_) => 0,
+            Value::Number(text) | Value::Text(text) => text.len(),
+            Value::List(list) => list.iter().map(weight).sum(),
+            Value::Map(map) => {
+                map.iter().map(|(key, value)| weight_of_key(key) + weight(value)).sum()
+            }
+        }
+}
+
+const fn weight_of_key(key: &str) -> usize {
+    size_of::<Text>() + key.len()
+}
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) => 0,
+        Value::List(list) => 1 + list.iter().map(depth).max().unwrap_or(0),
+        Value::Map(map) => 1 + map.iter().map(|(_, value)| depth(value)).max().unwrap_or(0),
     }
+}
+
+const fn demand_flat(depth: usize) -> Result<(), Flaw> {
+    if depth > DEPTH { Err(Flaw::TooDeep) } else { Ok(()) }
 }
 
 const fn demand_few(repeated: usize) -> Result<(), Flaw> {
