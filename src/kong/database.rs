@@ -20,6 +20,8 @@ use crate::quote::Quoted;
 
 /// Kong's largest page.
 const PAGE: usize = 1000;
+/// A list has no more pages: one that does not end is no list of Kong's.
+const MOST_PAGES: usize = 100;
 
 /// What a binding has to know of Kong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,7 +172,7 @@ impl<W: Wire> Kong<W> {
     ) -> Result<(), Failure> {
         let mut offset = None::<String>;
         let mut seen = BTreeSet::new();
-        loop {
+        for _ in 0..MOST_PAGES {
             let page = offset
                 .as_deref()
                 .map_or_else(String::new, |offset| format!("&offset={}", percent_encoded(offset)));
@@ -187,6 +189,7 @@ impl<W: Wire> Kong<W> {
                 None => return Ok(()),
             }
         }
+        Err(Failure::not_kong(format!("its list {list} has more than {MOST_PAGES} pages")))
     }
 }
 
