@@ -1,5 +1,7 @@
 //! The HTTP server of probes, metrics and status, and its limits.
 
+mod guests;
+
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -8,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::header::{
     ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, HeaderName,
     HeaderValue, REFERRER_POLICY, REFRESH, X_CONTENT_TYPE_OPTIONS,
@@ -19,10 +21,12 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use thiserror::Error;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::time::{sleep, timeout};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::task::yield_now;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use self::guests::{Guests, Seat};
 use crate::clock::Clock;
 use crate::metrics::{Exposition, OPEN_METRICS, PROMETHEUS};
 use crate::page::{self, View};
@@ -32,8 +36,10 @@ use crate::status::{BindingStatus, Status};
 
 /// The port that is listened to unless another is configured.
 pub const DEFAULT_PORT: u16 = 9797;
-/// More connections wait in the kernel's queue.
-const CONNECTIONS: usize = 64;
+/// So many connections wait in the kernel's queue.
+const BACKLOG: u32 = 1024;
+/// What the kernel keeps of a connection in each direction; it would let slow ones have megabytes.
+const BUFFER: u32 = 64 * 1024;
 /// A request's head is no larger.
 const LARGEST_HEAD: usize = 16 * 1024;
 /// A request has no more headers.
@@ -80,52 +86,102 @@ pub struct Pages {
 /// # Errors
 ///
 /// If the address is taken, or not ours.
-pub async fn bind(listen: Listen) -> Result<TcpListener, CannotListen> {
+pub fn bind(listen: Listen) -> Result<TcpListener, CannotListen> {
     let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT));
     let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT));
     let address = match listen {
         Listen::Address(address) => address,
-        Listen::Default => match TcpListener::bind(v6).await {
+        Listen::Default => match listen_at(v6) {
             Ok(listener) => return Ok(listener),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => v6,
             Err(_) => v4,
         },
     };
-    TcpListener::bind(address).await.map_err(|source| CannotListen { address, source })
+    listen_at(address).map_err(|source| CannotListen { address, source })
+}
+
+/// What is set here is so for each connection.
+fn listen_at(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.set_send_buffer_size(BUFFER)?;
+    socket.set_recv_buffer_size(BUFFER)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Answers until it is dropped.
 pub async fn serve(listener: TcpListener, pages: Pages) -> Infallible {
-    let pages = Arc::new(pages);
-    let connections = Arc::new(Semaphore::new(CONNECTIONS));
+    let server =
+        Arc::new(Server { pages, guests: Guests::default(), rested: Mutex::new(Instant::now()) });
     loop {
-        let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { continue };
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let pages = Arc::clone(&pages);
-                tokio::spawn(async move {
-                    // A peer that breaks off or dawdles is no concern of anyone else.
-                    let _ = timeout(CONNECTION_TIMEOUT, converse(stream, peer, &pages)).await;
-                    drop(permit);
-                });
+                let server = Arc::clone(&server);
+                tokio::spawn(async move { server.serve(stream, peer.ip().to_canonical()).await });
             }
+            // Without descriptors, say: whatever is done with the next may be what is missing.
+            Err(_) if server.guests.end_one() => {}
             Err(_) => sleep(ACCEPT_PAUSE).await,
         }
+        // It is looked at once before the next can take its place.
+        yield_now().await;
     }
 }
 
-async fn converse(stream: TcpStream, peer: SocketAddr, pages: &Pages) -> hyper::Result<()> {
-    let service = service_fn(|request| async move {
-        Ok::<_, Infallible>(pages.answer(&request, peer.ip().to_canonical()).await)
-    });
-    http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(LARGEST_HEAD)
-        .max_headers(MOST_HEADERS)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service)
-        .await
+/// What connections share.
+struct Server {
+    pages: Pages,
+    guests: Guests,
+    /// When the next page may be made that takes time: one by one, and then as long none, so that
+    /// half of the time is left to probes and to the work, however many ask.
+    rested: Mutex<Instant>,
+}
+
+impl Server {
+    async fn serve(&self, stream: TcpStream, peer: IpAddr) {
+        let seat = self.guests.seat(peer);
+        tokio::select! {
+            // A peer that breaks off or dawdles is no concern of anyone else.
+            _ = timeout(CONNECTION_TIMEOUT, self.converse(stream, peer, &seat)) => {}
+            () = seat.lost() => {}
+        }
+    }
+
+    async fn converse(
+        &self,
+        stream: TcpStream,
+        peer: IpAddr,
+        seat: &Seat<'_>,
+    ) -> hyper::Result<()> {
+        let service = service_fn(|request| async move {
+            seat.note_request();
+            let page = self.answer(&request, peer).await;
+            let size = page.body().size_hint().lower();
+            seat.note_answer(usize::try_from(size).unwrap_or(usize::MAX));
+            Ok::<_, Infallible>(page)
+        });
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(LARGEST_HEAD)
+            .max_headers(MOST_HEADERS)
+            .keep_alive(false)
+            .serve_connection(TokioIo::new(stream), service)
+            .await
+    }
+
+    async fn answer(&self, request: &Request<Incoming>, peer: IpAddr) -> Page {
+        if matches!(request.uri().path(), "/livez" | "/readyz") {
+            return self.pages.answer(request, peer).await;
+        }
+        let mut rested = self.rested.lock().await;
+        sleep_until(*rested).await;
+        let began = Instant::now();
+        let page = self.pages.answer(request, peer).await;
+        *rested = Instant::now() + began.elapsed();
+        page
+    }
 }
 
 type Page = Response<Full<Bytes>>;

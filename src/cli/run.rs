@@ -24,7 +24,7 @@ pub(super) fn run(settings: &Settings, clock: &Arc<dyn Clock>) -> u8 {
 }
 
 async fn live(settings: &Settings, clock: &Arc<dyn Clock>) -> u8 {
-    let listener = match http::bind(settings.listen).await {
+    let listener = match http::bind(settings.listen) {
         Ok(listener) => listener,
         Err(problem) => {
             tell!(CANNOT_START, %problem);

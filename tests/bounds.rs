@@ -1,0 +1,290 @@
+//! What others may cost: files, answers and visitors without bounds. The program runs as a process,
+//! and is measured from outside.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "a test may panic, read its files, and tell what it has measured"
+)]
+
+#[path = "bounds/admin.rs"]
+mod admin;
+#[path = "bounds/process.rs"]
+mod process;
+#[path = "bounds/visitors.rs"]
+mod visitors;
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use admin::{Odd, OddAdmin};
+use process::{Process, raise_own_limit};
+use rustix::fs::{CWD, Mode, mkfifoat};
+use serde_json::Value;
+use tempfile::TempDir;
+use testkit::{
+    CertifiedPair, KongStandIn, Pki, Request, SecretVolume, SidecarProcess, with_settings,
+};
+use tokio::process::Command;
+use tokio::time::{sleep, timeout};
+use visitors::{Visit, Visitors};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_kong-cert-reloader");
+/// The kubelet waits so long for a probe, unless it is told otherwise.
+const KUBELET: Duration = Duration::from_secs(1);
+/// Bindings that are only there to be told of: they make pages long.
+const OTHERS: usize = 300;
+/// Nothing that is waited for takes longer on any machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(5);
+const MIB: u64 = 1024 * 1024;
+
+fn publish(volume: &SecretVolume, pair: &CertifiedPair) {
+    let (cert, key) = (pair.chain_pem(), pair.key_pem());
+    assert!(volume.publish(&[("tls.crt", cert.as_bytes()), ("tls.key", key.as_bytes())]));
+}
+
+/// Asks both probes as the kubelet does, which takes two failures in a row but not a third; returns
+/// how long the slowest answer took.
+async fn probed(sidecar: &SidecarProcess) -> Duration {
+    let mut slowest = Duration::ZERO;
+    for path in ["/livez", "/readyz"] {
+        let mut failures = 0;
+        loop {
+            let began = Instant::now();
+            let asked = timeout(KUBELET, visitors::ask(sidecar.address(), path)).await;
+            slowest = slowest.max(began.elapsed());
+            if asked == Ok(Some(200)) {
+                break;
+            }
+            failures += 1;
+            assert!(failures < 3, "{path}: {asked:?} after {:?}", began.elapsed());
+        }
+    }
+    slowest
+}
+
+/// A Kong and a sidecar that has one certificate to keep there.
+struct Pod {
+    kong: KongStandIn,
+    certs: TempDir,
+    pki: Pki,
+}
+
+impl Pod {
+    async fn new() -> Self {
+        let pod = Self {
+            kong: KongStandIn::start().await,
+            certs: tempfile::tempdir().unwrap(),
+            pki: Pki::new(),
+        };
+        publish(&pod.volume(), &pod.pki.pair(&["a.test"]));
+        pod
+    }
+
+    fn volume(&self) -> SecretVolume {
+        SecretVolume::mount(self.certs.path().join("web"))
+    }
+
+    async fn until_kong_has(&self, pair: &CertifiedPair) {
+        let request = Request::new("GET", "/certificates/a.test");
+        let is_there = async {
+            while self.kong.model().answer(&request).value()["cert"] != *pair.chain_pem() {
+                sleep(PAUSE).await;
+            }
+        };
+        timeout(PATIENCE, is_there).await.expect("the renewed certificate in Kong");
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        let (url, certs) = (self.kong.admin_url(), self.certs.path().to_str().unwrap());
+        with_settings(
+            program,
+            &[
+                ("ADMIN__URL", &url),
+                ("CERTS_DIR", certs),
+                ("LISTEN", "127.0.0.1:0"),
+                ("LOG__FORMAT", "json"),
+            ],
+        )
+    }
+}
+
+#[tokio::test]
+async fn probes_are_answered_whatever_else_comes_to_the_port() {
+    raise_own_limit();
+    let pod = Pod::new().await;
+    for number in 0..OTHERS {
+        let directory = pod.certs.path().join(format!("other-{number}"));
+        fs::create_dir(&directory).unwrap();
+        for file in ["tls.crt", "tls.key"] {
+            fs::write(directory.join(file), "no PEM").unwrap();
+        }
+    }
+    let sidecar = SidecarProcess::spawn(pod.command(Path::new(PROGRAM))).await;
+    sidecar.until_state("web", "in_sync").await;
+    sidecar.until_state("other-1", "invalid").await;
+    let process = Process::of(sidecar.pid());
+    probed(&sidecar).await;
+    let (descriptors, memory) = (process.descriptors(), process.memory());
+    let calm = probed(&sidecar).await;
+    eprintln!("calm: {calm:?}, {descriptors} descriptors, {} KiB", memory / 1024);
+
+    for visit in Visit::ALL {
+        let visitors = timeout(PATIENCE, Visitors::come(sidecar.address(), visit));
+        let visitors = visitors.await.expect("room for all visitors");
+        let mut worst = Duration::ZERO;
+        for _ in 0..5 {
+            worst = worst.max(probed(&sidecar).await);
+        }
+        let renewed = pod.pki.pair(&["a.test"]);
+        publish(&pod.volume(), &renewed);
+        pod.until_kong_has(&renewed).await;
+        for _ in 0..5 {
+            worst = worst.max(probed(&sidecar).await);
+        }
+        let (open, at_most) = (process.descriptors(), process.peak_memory());
+        eprintln!("{visit:?}: {worst:?}, {open} descriptors, at most {} KiB", at_most / 1024);
+        visitors.leave().await;
+        assert!(open <= descriptors + 80, "{visit:?}: {open} descriptors");
+        assert!(at_most <= memory + 64 * MIB, "{visit:?}: {} KiB", at_most / 1024);
+        process.until_descriptors(descriptors + 4).await;
+    }
+    let left = process.memory();
+    eprintln!("afterwards: {} KiB", left / 1024);
+    assert!(left <= memory + 32 * MIB, "{} KiB", left / 1024);
+}
+
+#[tokio::test]
+async fn probes_are_answered_when_descriptors_run_out() {
+    let pod = Pod::new().await;
+    let mut command = pod.command(Path::new("/bin/sh"));
+    command.args(["-c", "ulimit -n 40 && exec \"$0\"", PROGRAM]);
+    let sidecar = SidecarProcess::spawn(command).await;
+    sidecar.until_state("web", "in_sync").await;
+    let visitors = Visitors::come(sidecar.address(), Visit::Idle).await;
+    let mut worst = Duration::ZERO;
+    for _ in 0..10 {
+        worst = worst.max(probed(&sidecar).await);
+    }
+    eprintln!("with 40 descriptors: {worst:?}");
+    visitors.leave().await;
+    let renewed = pod.pki.pair(&["a.test"]);
+    publish(&pod.volume(), &renewed);
+    pod.until_kong_has(&renewed).await;
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_given_up() {
+    for (odd, binding, words, most) in [
+        (Odd::Head, "web", "message head is too large", 64 * MIB),
+        (Odd::Body, "web", "larger than 1048576 bytes", 64 * MIB),
+        (Odd::Drip, "web", "no answer in time", 64 * MIB),
+        (Odd::Object, "web", "larger than 1048576 bytes", 64 * MIB),
+        (Odd::List, "clients", "larger than 67108864 bytes", 256 * MIB),
+        (Odd::Pages, "clients", "more than 100 pages", 64 * MIB),
+        (Odd::Configuration, "web", "larger than 67108864 bytes", 256 * MIB),
+    ] {
+        let began = Instant::now();
+        let (shown, memory) = beside(odd, binding).await;
+        let took = began.elapsed();
+        eprintln!("{odd:?}: {}, {} KiB, {took:?}", shown["message"], memory / 1024);
+        assert_eq!(shown["state"], "unreachable", "{odd:?}: {shown}");
+        assert!(shown["message"].as_str().unwrap().contains(words), "{odd:?}: {shown}");
+        assert!(memory <= most, "{odd:?}: {} KiB", memory / 1024);
+    }
+}
+
+/// What is concluded of `binding`, and the most memory that it took.
+async fn beside(odd: Odd, binding: &str) -> (Value, u64) {
+    let admin = OddAdmin::start(odd).await;
+    let pki = Pki::new();
+    let home = tempfile::tempdir().unwrap();
+    publish(&SecretVolume::mount(home.path().join("certs/web")), &pki.pair(&["a.test"]));
+    let authority = home.path().join("ca.crt");
+    fs::write(&authority, pki.root().pem()).unwrap();
+    let (url, certs) = (format!("http://{}", admin.address), home.path().join("certs"));
+    let settings = [
+        ("ADMIN__URL", &*url),
+        ("ADMIN__TIMEOUT", if odd == Odd::Drip { "1s" } else { "10s" }),
+        ("CERTS_DIR", certs.to_str().unwrap()),
+        ("CA_CERTIFICATES__CLIENTS__FILE", authority.to_str().unwrap()),
+    ];
+    let sidecar = SidecarProcess::start(PROGRAM, &settings).await;
+    let shown = sidecar.until(binding, |shown| shown["state"] != "pending").await;
+    (shown, Process::of(sidecar.pid()).peak_memory())
+}
+
+#[tokio::test]
+async fn files_without_bounds_are_invalid_and_disturb_no_other() {
+    let pod = Pod::new().await;
+    for number in 0..10_000 {
+        fs::create_dir(pod.certs.path().join(format!("empty-{number}"))).unwrap();
+    }
+    let key = pod.pki.pair(&["b.test"]).key_pem();
+    let chain = |name: &str| {
+        let directory = pod.certs.path().join(name);
+        fs::create_dir(&directory).unwrap();
+        fs::write(directory.join("tls.key"), &key).unwrap();
+        directory.join("tls.crt")
+    };
+    File::create(chain("large")).unwrap().set_len(MIB + 1).unwrap();
+    File::create(chain("sparse")).unwrap().set_len(MIB * MIB).unwrap();
+    mkfifoat(CWD, chain("fifo"), Mode::from_raw_mode(0o644)).unwrap();
+    symlink("/dev/zero", chain("device")).unwrap();
+    let growing = Growing::start(&chain("growing"));
+
+    let sidecar = SidecarProcess::spawn(pod.command(Path::new(PROGRAM))).await;
+    sidecar.until_state("web", "in_sync").await;
+    for (binding, reason) in [
+        ("large", "too_large"),
+        ("sparse", "too_large"),
+        ("fifo", "not_a_file"),
+        ("device", "not_a_file"),
+        ("growing", "too_large"),
+    ] {
+        let shown = sidecar.until(binding, |shown| shown["reason"] == reason).await;
+        assert_eq!(shown["state"], "invalid", "{shown}");
+    }
+    drop(growing);
+    let most = Process::of(sidecar.pid()).peak_memory();
+    eprintln!("files: at most {} KiB", most / 1024);
+    assert!(most <= 64 * MIB, "{} KiB", most / 1024);
+}
+
+/// A file that is written to until this is dropped, or it is much too large.
+struct Growing {
+    is_over: Arc<AtomicBool>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Growing {
+    fn start(path: &Path) -> Self {
+        let mut file = File::create(path).unwrap();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&is_over);
+        let writer = thread::spawn(move || {
+            for _ in 0..2 * MIB / 4096 {
+                file.write_all(&[b'#'; 4096]).unwrap();
+                if stop.load(Relaxed) {
+                    return;
+                }
+                thread::sleep(Duration::from_millis(2));
+            }
+        });
+        Self { is_over, writer: Some(writer) }
+    }
+}
+
+impl Drop for Growing {
+    fn drop(&mut self) {
+        self.is_over.store(true, Relaxed);
+        self.writer.take().unwrap().join().unwrap();
+    }
+}

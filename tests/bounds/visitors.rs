@@ -1,0 +1,184 @@
+//! Who comes to the port, and how it behaves. All come from the address that the probes come from,
+//! which is the worst case.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+const CROWD: usize = 1000;
+const FEW: usize = 20;
+const DRIP: Duration = Duration::from_millis(100);
+/// Between two attempts of one visitor who was sent away.
+const REST: Duration = Duration::from_secs(1);
+/// No connection lasts longer.
+const LONGEST: Duration = Duration::from_secs(20);
+
+/// What a visitor does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Visit {
+    /// Says nothing.
+    Idle,
+    /// Sends a byte of a head now and then.
+    Drip,
+    /// Asks for a long page and reads none of it.
+    NeverRead,
+    /// Asks for a long page and reads a byte of it now and then.
+    ReadSlowly,
+    /// Comes and breaks off at once, again and again.
+    Reset,
+    /// Asks for long pages, one after the other, as fast as they come.
+    Greedy,
+    /// Sends a head of a megabyte.
+    LongHead,
+    /// Sends ten thousand headers.
+    ManyHeaders,
+    /// Sends a body that does not end.
+    EndlessBody,
+    /// Asks many things without waiting for an answer.
+    Pipelined,
+    /// Speaks HTTP/2.
+    Http2,
+    /// Speaks TLS.
+    Tls,
+}
+
+impl Visit {
+    pub(crate) const ALL: [Self; 12] = [
+        Self::Idle,
+        Self::Drip,
+        Self::NeverRead,
+        Self::ReadSlowly,
+        Self::Reset,
+        Self::Greedy,
+        Self::LongHead,
+        Self::ManyHeaders,
+        Self::EndlessBody,
+        Self::Pipelined,
+        Self::Http2,
+        Self::Tls,
+    ];
+
+    const fn count(self) -> usize {
+        match self {
+            Self::Idle | Self::Drip | Self::NeverRead | Self::ReadSlowly => CROWD,
+            _ => FEW,
+        }
+    }
+
+    /// One connection, to its end.
+    async fn visit(self, mut stream: TcpStream) -> std::io::Result<()> {
+        match self {
+            Self::Idle => read_all(&mut stream).await,
+            Self::Drip => {
+                for byte in b"GET /livez HTTP/1.1\r\nx: ".iter().chain([b'x'; 1000].iter()) {
+                    stream.write_all(&[*byte]).await?;
+                    sleep(DRIP).await;
+                }
+                Ok(())
+            }
+            Self::NeverRead => {
+                stream.write_all(LONG_PAGE).await?;
+                sleep(LONGEST).await;
+                Ok(())
+            }
+            Self::ReadSlowly => {
+                stream.write_all(LONG_PAGE).await?;
+                while stream.read(&mut [0]).await? > 0 {
+                    sleep(DRIP).await;
+                }
+                Ok(())
+            }
+            Self::Reset => stream.set_zero_linger(),
+            Self::Greedy => {
+                stream.write_all(LONG_PAGE).await?;
+                read_all(&mut stream).await
+            }
+            Self::LongHead => {
+                say_and_read(stream, &[HEAD, b"x: ", &[b'x'; 1 << 20]].concat()).await
+            }
+            Self::ManyHeaders => {
+                say_and_read(stream, &[HEAD, &b"x: y\r\n".repeat(10_000)].concat()).await
+            }
+            Self::EndlessBody => {
+                stream.write_all(HEAD).await?;
+                stream.write_all(b"Transfer-Encoding: chunked\r\n\r\n").await?;
+                loop {
+                    stream.write_all(b"4\r\nbody\r\n").await?;
+                }
+            }
+            Self::Pipelined => {
+                say_and_read(stream, &b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1000)).await
+            }
+            Self::Http2 => {
+                say_and_read(stream, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await
+            }
+            Self::Tls => say_and_read(stream, CLIENT_HELLO).await,
+        }
+    }
+}
+
+const HEAD: &[u8] = b"GET /livez HTTP/1.1\r\nHost: a\r\n";
+const LONG_PAGE: &[u8] = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n";
+/// The beginning of one is enough to be no HTTP.
+const CLIENT_HELLO: &[u8] = &[0x16, 3, 1, 0, 0xfd, 1, 0, 0, 0xf9, 3, 3, 0x0a, 0x0d, 0x0a, 0, 0];
+
+async fn say_and_read(mut stream: TcpStream, text: &[u8]) -> std::io::Result<()> {
+    stream.write_all(text).await?;
+    read_all(&mut stream).await
+}
+
+async fn read_all(stream: &mut TcpStream) -> std::io::Result<()> {
+    let mut bytes = [0; 16 * 1024];
+    while stream.read(&mut bytes).await? > 0 {}
+    Ok(())
+}
+
+/// All that came; they go when dropped.
+pub(crate) struct Visitors(JoinSet<()>);
+
+impl Visitors {
+    /// Returns when each has come once.
+    pub(crate) async fn come(address: SocketAddr, visit: Visit) -> Self {
+        let mut visitors = JoinSet::new();
+        for _ in 0..visit.count() {
+            let stream = connected(address).await;
+            visitors.spawn(async move {
+                let mut stream = stream;
+                loop {
+                    // One that is sent away comes again.
+                    let _ = timeout(LONGEST, visit.visit(stream)).await;
+                    if visit.count() == CROWD {
+                        sleep(REST).await;
+                    }
+                    stream = connected(address).await;
+                }
+            });
+        }
+        Self(visitors)
+    }
+
+    pub(crate) async fn leave(mut self) {
+        self.0.shutdown().await;
+    }
+}
+
+/// With a buffer so small that a long page does not fit.
+async fn connected(address: SocketAddr) -> TcpStream {
+    loop {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        if let Ok(stream) = socket.connect(address).await {
+            return stream;
+        }
+    }
+}
+
+/// One GET; the status, if all of the answer came.
+pub(crate) async fn ask(address: SocketAddr, path: &str) -> Option<u16> {
+    let request = testkit::Request::new("GET", path);
+    testkit::http_client::exchange(address, &request).await.ok().map(|answer| answer.status)
+}
