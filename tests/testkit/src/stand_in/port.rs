@@ -10,25 +10,25 @@ use tokio::task::{JoinHandle, JoinSet};
 #[derive(Debug)]
 pub(super) struct Port {
     address: SocketAddr,
-    state: State,
+    /// Bound and not listening: alone it has connections refused, and nobody else gets the port.
+    _reserved: TcpSocket,
+    open: Option<Open>,
 }
 
 #[derive(Debug)]
-enum State {
-    /// Bound and not listening: connections are refused.
-    Reserved(TcpSocket),
-    Open {
-        close: oneshot::Sender<()>,
-        task: JoinHandle<()>,
-    },
-    Changing,
+struct Open {
+    close: oneshot::Sender<()>,
+    task: JoinHandle<()>,
 }
 
 impl Port {
     /// A free port of the loopback address, closed.
     pub(super) fn reserve() -> Self {
-        let socket = bind((Ipv4Addr::LOCALHOST, 0).into());
-        Self { address: socket.local_addr().unwrap(), state: State::Reserved(socket) }
+        let reserved = TcpSocket::new_v4().unwrap();
+        reserved.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        // Not before it is bound: a new one is shared with nobody.
+        share(&reserved);
+        Self { address: reserved.local_addr().unwrap(), _reserved: reserved, open: None }
     }
 
     pub(super) const fn address(&self) -> SocketAddr {
@@ -41,26 +41,22 @@ impl Port {
         F: Fn(TcpStream) -> S + Send + 'static,
         S: Future<Output = ()> + Send + 'static,
     {
-        self.state = match std::mem::replace(&mut self.state, State::Changing) {
-            State::Reserved(socket) => {
-                let (close, closed) = oneshot::channel();
-                let listener = socket.listen(1024).unwrap();
-                State::Open { close, task: tokio::spawn(accept(listener, serve, closed)) }
-            }
-            state => state,
-        };
+        if self.open.is_none() {
+            let socket = TcpSocket::new_v4().unwrap();
+            share(&socket);
+            socket.bind(self.address).unwrap();
+            let (close, closed) = oneshot::channel();
+            let task = tokio::spawn(accept(socket.listen(1024).unwrap(), serve, closed));
+            self.open = Some(Open { close, task });
+        }
     }
 
     /// Refuses connections; ends those that are open.
     pub(super) async fn close(&mut self) {
-        self.state = match std::mem::replace(&mut self.state, State::Changing) {
-            State::Open { close, task } => {
-                drop(close);
-                task.await.unwrap();
-                State::Reserved(bind(self.address))
-            }
-            state => state,
-        };
+        if let Some(Open { close, task }) = self.open.take() {
+            drop(close);
+            task.await.unwrap();
+        }
     }
 }
 
@@ -83,12 +79,9 @@ where
     connections.shutdown().await;
 }
 
-/// A port that we had may have connections that are still ending; a new one is shared with nobody,
-/// which is only so without `SO_REUSEADDR`.
-fn bind(address: SocketAddr) -> TcpSocket {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_reuseaddr(address.port() != 0).unwrap();
-    socket.bind(address).unwrap();
+/// Takes a port together with what else is ours there: the one that reserves it, and connections that
+/// are still ending.
+fn share(socket: &TcpSocket) {
     socket.set_reuseaddr(true).unwrap();
-    socket
+    socket.set_reuseport(true).unwrap();
 }
