@@ -147,6 +147,11 @@ impl SidecarProcess {
         self.ended().await
     }
 
+    /// Sends SIGKILL and waits for the end.
+    pub async fn kill(&mut self) {
+        self.child.kill().await.unwrap();
+    }
+
     /// Waits for the end.
     pub async fn ended(&mut self) -> ExitStatus {
         timeout(PATIENCE, self.child.wait()).await.expect("an end").unwrap()

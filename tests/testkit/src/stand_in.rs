@@ -128,6 +128,12 @@ impl KongStandIn {
         self.shared.faults().push(fault);
     }
 
+    /// How often each fault is still to happen, of those that end by themselves.
+    #[must_use]
+    pub fn faults_left(&self) -> Vec<u32> {
+        self.shared.faults().iter().filter_map(Fault::left).collect()
+    }
+
     /// Takes all faults away.
     pub fn clear_faults(&self) {
         self.shared.faults().clear();

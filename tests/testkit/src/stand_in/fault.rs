@@ -11,6 +11,7 @@ use crate::kong_model::{Answer, Request};
 pub struct Fault {
     pub(super) kind: Kind,
     method: Option<String>,
+    writes: bool,
     left: Option<u32>,
 }
 
@@ -125,6 +126,17 @@ impl Fault {
         Self { method: Some(method.to_owned()), ..self }
     }
 
+    /// For requests alone that write.
+    #[must_use]
+    pub fn only_writes(self) -> Self {
+        Self { writes: true, ..self }
+    }
+
+    /// How often it is still to happen, if not for ever.
+    pub(super) const fn left(&self) -> Option<u32> {
+        self.left
+    }
+
     /// Takes the first of `faults` that fits, once.
     pub(super) fn take(faults: &mut Vec<Self>, request: &Request) -> Option<Kind> {
         faults.retain(|fault| fault.left != Some(0));
@@ -136,9 +148,10 @@ impl Fault {
 
     fn fits(&self, request: &Request) -> bool {
         self.method.as_ref().is_none_or(|method| *method == request.method)
+            && !(self.writes && request.method == "GET")
     }
 
     const fn new(kind: Kind) -> Self {
-        Self { kind, method: None, left: Some(1) }
+        Self { kind, method: None, writes: false, left: Some(1) }
     }
 }
