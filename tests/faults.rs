@@ -13,10 +13,14 @@ mod clock;
 mod disk;
 #[path = "faults/files.rs"]
 mod files;
+#[path = "faults/heard.rs"]
+mod heard;
 #[path = "schedule/kong.rs"]
 mod kong;
 #[path = "schedule/log.rs"]
 mod log;
+#[path = "faults/outages.rs"]
+mod outages;
 #[path = "schedule/pod.rs"]
 mod pod;
 #[path = "faults/reading.rs"]
@@ -33,16 +37,12 @@ use serde_json::{Value, json};
 use stage::{Stage, Table};
 use testkit::{CertifiedPair, KongModel, Request};
 
-const NOW: i64 = 1_800_000_000;
-
-/// A Kong of this kind with objects of others, and one that we feed.
+/// A Kong of this kind with objects of others, of which one can be adopted.
 fn furnished(mut kong: KongModel) -> (Stage, KongModel, CertifiedPair) {
-    let mut stage = Stage::at(NOW);
+    let mut stage = Stage::at(pod::START);
     let pair = stage.bundle(&["a.test"], 10);
+    stage.offer("a.test", &pair);
     stage.furnish(&mut kong);
-    if kong.root_mut()["configuration"]["database"] != "off" {
-        stage.offer(&mut kong, "a.test", &pair);
-    }
     (stage, kong, pair)
 }
 
@@ -60,7 +60,7 @@ fn the_assertion_sees_each_thing_that_must_not_be() {
             Box::new(|kong| drop(kong.answer(&Request::new("DELETE", "/snis/other.test")))),
         ),
         ("[\"tags\"]", Box::new(patch("/certificates/other.test", json!({ "tags": null })))),
-        ("[\"tags\"]", Box::new(patch("/snis/a.test", json!({ "tags": ["theirs"] })))),
+        ("[\"tags\"]", Box::new(patch("/snis/a.test", json!({ "tags": ["another"] })))),
         (
             "a.test is not served",
             Box::new(|kong| {
@@ -86,12 +86,12 @@ fn the_assertion_sees_each_thing_that_must_not_be() {
     for (expected, deed) in deeds {
         let (stage, mut kong, pair) = furnished(KongModel::new());
         deed(&mut kong);
-        let flaws = stage.flaws(&mut kong, &[("a.test", &pair)], "nothing of interest");
+        let flaws = stage.flaws(&mut kong, &[("a.test", &pair)], 1, "nothing of interest");
         let found = flaws.iter().any(|flaw| flaw.contains(expected));
         assert!(found || (expected == "nothing" && flaws.is_empty()), "{expected}: {flaws:?}");
     }
     let (stage, mut kong, pair) = furnished(KongModel::new());
-    let flaws = stage.flaws(&mut kong, &[], &pair.key_pem());
+    let flaws = stage.flaws(&mut kong, &[], 1, &pair.key_pem());
     assert_eq!(flaws, ["a private key was shown"]);
 }
 
@@ -99,9 +99,9 @@ fn the_assertion_sees_each_thing_that_must_not_be() {
 fn without_a_database_others_may_be_loaded_again_as_they_are() {
     let (mut stage, mut kong, _) = furnished(KongModel::without_database());
     stage.furnish(&mut kong);
-    assert_eq!(stage.flaws(&mut kong, &[], ""), [""; 0]);
+    assert_eq!(stage.flaws(&mut kong, &[], 1, ""), [""; 0]);
     kong.forget_everything();
-    assert_eq!(stage.flaws(&mut kong, &[], "").len(), 9);
+    assert_eq!(stage.flaws(&mut kong, &[], 1, "").len(), 11);
 }
 
 #[test]

@@ -71,7 +71,7 @@ impl Scene {
     fn flaws(&self, given: &[&CertifiedPair]) -> Vec<String> {
         let said = [self.pod.said(), self.log.said()].join("\n");
         let newest = given[given.len() - 1];
-        let mut flaws = self.stage.flaws(&mut self.kong.model(), &[("a.test", newest)], &said);
+        let mut flaws = self.stage.flaws(&mut self.kong.model(), &[("a.test", newest)], 1, &said);
         let leaves: Vec<_> = given.iter().map(|pair| pair.leaf_der().to_vec()).collect();
         if self.kong.history() != leaves {
             flaws.push(format!("Kong had {} bundles in turn", self.kong.history().len()));

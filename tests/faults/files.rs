@@ -63,7 +63,7 @@ impl Scene {
     /// What does not hold when `newest` should be served, and was written in so many writes.
     fn flaws(&self, newest: &CertifiedPair, writes: &[&CertifiedPair]) -> Vec<String> {
         let newest = [("a.test", newest)];
-        let mut flaws = self.stage.flaws(&mut self.kong.model(), &newest, &self.said());
+        let mut flaws = self.stage.flaws(&mut self.kong.model(), &newest, 1, &self.said());
         let leaves: Vec<_> = writes.iter().map(|pair| pair.leaf_der().to_vec()).collect();
         if self.kong.history() != leaves {
             flaws.push(format!("Kong had {} bundles in turn", self.kong.history().len()));
@@ -217,7 +217,7 @@ async fn without_a_database_whatever_call_fails_neither_of_two_bundles_is_withdr
             break;
         }
         let newest = [("a.test", &web), ("b.test", &next)];
-        let mut flaws = scene.stage.flaws(&mut scene.kong.model(), &newest, &scene.said());
+        let mut flaws = scene.stage.flaws(&mut scene.kong.model(), &newest, 1, &scene.said());
         if scene.kong.history() != [scene.first.leaf_der(), web.leaf_der()] {
             flaws.push(format!("Kong had {} bundles in turn", scene.kong.history().len()));
         }

@@ -59,7 +59,7 @@ impl Scene {
     }
 
     fn flaws(&self, newest: &CertifiedPair) -> Vec<String> {
-        self.stage.flaws(&mut self.kong.model(), &[("a.test", newest)], &self.pod.said())
+        self.stage.flaws(&mut self.kong.model(), &[("a.test", newest)], 1, &self.pod.said())
     }
 }
 

@@ -26,6 +26,7 @@ struct Shared {
     began: Instant,
     model: Mutex<KongModel>,
     faults: Mutex<Vec<Fault>>,
+    hits: Mutex<usize>,
     calls: Mutex<Vec<Called>>,
     changes: Mutex<Vec<Vec<u8>>>,
     handshakes: Mutex<Vec<(Duration, Option<String>)>>,
@@ -54,6 +55,7 @@ impl KongInProcess {
             began: Instant::now(),
             model: Mutex::new(model),
             faults: Mutex::default(),
+            hits: Mutex::default(),
             calls: Mutex::default(),
             changes: Mutex::default(),
             handshakes: Mutex::default(),
@@ -94,6 +96,11 @@ impl KongInProcess {
     /// Takes all faults away.
     pub(crate) fn heal(&self) {
         self.0.faults.lock().unwrap().clear();
+    }
+
+    /// How many calls a fault befell.
+    pub(crate) fn hits(&self) -> usize {
+        *self.0.hits.lock().unwrap()
     }
 
     /// Every call, in order.
@@ -166,6 +173,7 @@ impl KongInProcess {
         faults.retain(|fault| fault.left != Some(0));
         let fault = faults.iter_mut().find(|fault| fault.fits(call))?;
         fault.left = fault.left.map(|left| left - 1);
+        *self.0.hits.lock().unwrap() += 1;
         Some(fault.clone())
     }
 
@@ -248,11 +256,35 @@ impl Wire for KongInProcess {
             sleep(ONE_WAY).await;
             return Ok(answer);
         };
-        if fault.lands {
-            self.pass_on(&call);
+        if let Some(act) = fault.act.as_ref().and_then(|act| act.lock().unwrap().take()) {
+            self.model().elsewhere(act);
+        }
+        let applied = fault.lands.then(|| self.pass_on(&call));
+        if let Some(later) = fault.lands_after {
+            let (kong, call) = (self.clone(), call.clone());
+            tokio::spawn(async move {
+                sleep(later).await;
+                kong.pass_on(&call);
+            });
         }
         sleep(fault.after).await;
         match fault.what {
+            What::Late => {
+                let answer = self.pass_on(&call);
+                sleep(ONE_WAY).await;
+                Ok(answer)
+            }
+            What::HalfJson => {
+                let mut answer = applied.unwrap_or_else(|| answer(200, None, &json!({})));
+                let half = answer.body.len() / 2;
+                answer.body.truncate(half);
+                Ok(answer)
+            }
+            What::Other { status, is_json, body } => {
+                let body = Zeroizing::new(body.as_bytes().to_vec());
+                Ok(Answer { status, is_json, retry_after: None, body })
+            }
+            What::TooLarge => Err(Lost::TooLarge { limit: call.limit }),
             What::NoConnection => Err(Lost::Connect {
                 to: Quoted::new("http://kong:8001"),
                 cause: Quoted::new("Connection refused"),
@@ -296,10 +328,16 @@ pub(crate) struct Fault {
     what: What,
     method: Option<&'static str>,
     path: Option<String>,
+    only_writes: bool,
     after: Duration,
     lands: bool,
+    lands_after: Option<Duration>,
+    /// What happens to Kong when the fault first does.
+    act: Option<Arc<Mutex<Option<Act>>>>,
     left: Option<u32>,
 }
+
+type Act = Box<dyn FnOnce(&mut KongModel) + Send>;
 
 #[derive(Clone)]
 enum What {
@@ -313,6 +351,17 @@ enum What {
     },
     /// 400, with this certificate named.
     Blames(String),
+    /// Kong's own answer, but not at once.
+    Late,
+    /// Half of Kong's answer, as if it were all of it.
+    HalfJson,
+    /// What Kong would not say.
+    Other {
+        status: u16,
+        is_json: bool,
+        body: &'static str,
+    },
+    TooLarge,
 }
 
 fn answer(status: u16, retry_after: Option<Duration>, body: &Value) -> Answer {
@@ -354,6 +403,40 @@ impl Fault {
         Self::new(What::Status { status, retry_after: Some(wish), message })
     }
 
+    /// Kong takes its time, and then does it and answers.
+    pub(crate) const fn late(after: Duration) -> Self {
+        let mut fault = Self::new(What::Late);
+        fault.after = after;
+        fault
+    }
+
+    /// Kong does it, and half of its answer comes, as if it were all of it.
+    pub(crate) const fn half_json() -> Self {
+        Self::new(What::HalfJson).landed()
+    }
+
+    /// Something else answers.
+    pub(crate) const fn other(status: u16, is_json: bool, body: &'static str) -> Self {
+        Self::new(What::Other { status, is_json, body })
+    }
+
+    /// The answer is larger than is read.
+    pub(crate) const fn too_large() -> Self {
+        Self::new(What::TooLarge)
+    }
+
+    /// Kong does it all the same, so much later.
+    pub(crate) const fn lands_after(mut self, later: Duration) -> Self {
+        self.lands_after = Some(later);
+        self
+    }
+
+    /// Something happens to Kong, too, when the fault first does.
+    pub(crate) fn with(mut self, act: impl FnOnce(&mut KongModel) + Send + 'static) -> Self {
+        self.act = Some(Arc::new(Mutex::new(Some(Box::new(act)))));
+        self
+    }
+
     /// Kong has done it all the same.
     pub(crate) const fn landed(mut self) -> Self {
         self.lands = true;
@@ -363,6 +446,12 @@ impl Fault {
     /// For calls of this method alone.
     pub(crate) const fn only(mut self, method: &'static str) -> Self {
         self.method = Some(method);
+        self
+    }
+
+    /// For calls alone that write.
+    pub(crate) const fn only_writes(mut self) -> Self {
+        self.only_writes = true;
         self
     }
 
@@ -386,10 +475,21 @@ impl Fault {
 
     fn fits(&self, call: &Call) -> bool {
         self.method.is_none_or(|method| method == call.method.as_str())
+            && !(self.only_writes && call.method.as_str() == "GET")
             && self.path.as_ref().is_none_or(|path| *path == call.path)
     }
 
     const fn new(what: What) -> Self {
-        Self { what, method: None, path: None, after: Duration::ZERO, lands: false, left: Some(1) }
+        Self {
+            what,
+            method: None,
+            path: None,
+            only_writes: false,
+            after: Duration::ZERO,
+            lands: false,
+            lands_after: None,
+            act: None,
+            left: Some(1),
+        }
     }
 }
