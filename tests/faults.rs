@@ -23,6 +23,8 @@ mod log;
 mod outages;
 #[path = "schedule/pod.rs"]
 mod pod;
+#[path = "faults/process.rs"]
+mod process;
 #[path = "faults/reading.rs"]
 mod reading;
 #[path = "secrecy/searcher.rs"]
