@@ -28,7 +28,7 @@ const NAME: &str = "a.test";
 const OUTAGE: Duration = Duration::from_secs(2 * 60);
 const OUTAGE_AT_REST: Duration = Duration::from_secs(6 * 60);
 /// The longest rest that a Kong gets, and a proof.
-const PROMPT: Duration = Duration::from_secs(45);
+const PROMPT: Duration = Duration::from_secs(60);
 /// The default of `ADMIN__TIMEOUT`.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a case is looked at until something has happened.
@@ -231,15 +231,6 @@ const EVENTS: [Event; 13] = [
 ];
 
 impl Home {
-    /// The longest way back. Of a Kong that others write to, too, only a resync may tell, and what it
-    /// holds may be right for `HOLD`; the other is asked for its hash every `DECLARATIVE__POLL`.
-    const fn recovery(self) -> Duration {
-        match self {
-            Self::Database => Duration::from_secs(15 * 60),
-            Self::Dbless => Duration::from_secs(3 * 60),
-        }
-    }
-
     /// Until it was seen that someone else wrote to our object.
     const fn resync(self) -> Duration {
         match self {
@@ -330,6 +321,18 @@ impl Fault {
 
     fn lasts(self) -> bool {
         !matches!(self, Self::Once(_) | Self::Kong(Event::NodeMissesWrite | Event::Writer(_)))
+    }
+
+    /// The longest way back. A call that failed is made again when Kong had its rest. What was
+    /// changed in a database is seen by a resync, and may be right for `HOLD`; a Kong without one is
+    /// asked for its hash every `DECLARATIVE__POLL`, and watched where it may still go on.
+    fn recovery(self, moment: Moment) -> Duration {
+        match (self, moment.home) {
+            (Self::Once(Call::LandsLate) | Self::Lasting(Call::LandsLate), Home::Database)
+            | (Self::Kong(_), Home::Database) => Duration::from_secs(15 * 60),
+            (_, Home::Database) => PROMPT,
+            (_, Home::Dbless) => Duration::from_secs(3 * 60),
+        }
     }
 
     /// How many writes may put what Kong holds already: one for each bundle whose write may have been
@@ -504,13 +507,13 @@ impl<'a> Play<'a> {
             sleep(TIMEOUT + Duration::from_secs(2)).await;
             self.pod.publish("web", &self.bundles.overtaking);
         }
-        if self.fault.lasts() {
-            let is_at_rest = self.moment.occasion == Occasion::Idle;
+        let is_at_rest = self.moment.occasion == Occasion::Idle;
+        if self.fault.lasts() || is_at_rest {
             sleep(if is_at_rest { OUTAGE_AT_REST } else { OUTAGE }).await;
             self.listen();
             self.heal();
         }
-        sleep(self.moment.home.recovery()).await;
+        sleep(self.fault.recovery(self.moment)).await;
         self.check(self.fault.ends(self.moment));
         if self.fault.ends(self.moment) != Ends::NameOfOthers {
             // Nothing of it lasts.
@@ -576,6 +579,7 @@ impl<'a> Play<'a> {
     }
 
     fn arm(&mut self) {
+        self.kong.model().set_now(START + 3600);
         match self.fault {
             Fault::Once(call) => self.inject(call.fault()),
             Fault::Lasting(call) => self.inject(call.fault().always()),

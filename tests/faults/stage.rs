@@ -47,6 +47,7 @@ pub(crate) struct Stage {
 /// What others put into a Kong, each time the same.
 #[derive(Clone)]
 pub(crate) struct Theirs {
+    now: i64,
     pair: CertifiedPair,
     authority: String,
     /// A name with its bundle, in an object of its own: it can be adopted.
@@ -58,7 +59,7 @@ impl Stage {
     pub(crate) fn at(now: i64) -> Self {
         let pki = Pki::at(now);
         let pair = pki.pair(&["other.test", "*.other.test"]);
-        let theirs = Theirs { pair: pair.clone(), authority: pki.root().pem(), offered: None };
+        let theirs = Theirs { now, pair: pair.clone(), authority: pki.root().pem(), offered: None };
         let (others, shared) = (BTreeMap::new(), BTreeMap::new());
         let mut stage = Self { pki, now, theirs, others, shared, secrets: Rc::default() };
         stage.keep_secret(&pair);
@@ -174,8 +175,15 @@ impl Stage {
 }
 
 impl Theirs {
+    /// By Kong's clock an hour ago.
     pub(crate) fn furnish(&self, kong: &mut KongModel) {
-        if is_dbless(kong) { self.load(kong) } else { self.create(kong) }
+        kong.set_now(self.now - 3600);
+        if is_dbless(kong) {
+            self.load(kong);
+        } else {
+            self.create(kong);
+        }
+        kong.set_now(self.now);
     }
 
     fn create(&self, kong: &mut KongModel) {
