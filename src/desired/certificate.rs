@@ -276,14 +276,17 @@ fn ours(
     Ok(DesiredCertificate { id, footing, take, left, missing, unusable: names.unusable })
 }
 
-/// Whether a name is moved here from `owner`: from a binding beside us what that does not ask for
-/// any more, or is configured here and merely stands in the certificate there (two that take would
-/// never rest); from others by `TAKE_SNIS`.
+/// Whether a name is moved here from `owner`: from an object of ours that a binding beside us feeds
+/// what that does not ask for any more; from whatever it feeds what is configured here and merely
+/// stands in the certificate there, by `TAKE_SNIS` (two that take would never rest); from others by
+/// `TAKE_SNIS`.
 fn takes(asking: &Asking<'_>, sni: &Sni, owner: &HeldCertificate) -> bool {
     if !asking.want.claims.is_fed_by_another(asking.want.binding, owner.id) {
         return asking.settings.take_snis;
     }
-    let is_given_up = !asking.want.claims.is_wanted_by_feeder(owner.id, sni)
+    // One that is adopted is someone else's, and so are its names.
+    let is_given_up = owner.tags.contains(asking.want.own.tag())
+        && !asking.want.claims.is_wanted_by_feeder(owner.id, sni)
         && asking.want.claims.before(asking.want.binding, sni).is_none();
     is_given_up || (asking.settings.take_snis && asking.settings.snis.is_some())
 }
@@ -585,6 +588,24 @@ mod tests {
     fn what_a_renamed_binding_left_behind_is_taken_over() {
         let left_behind = Case::new([object(6, &["a.test"], &["a.test"], &[OURS])]);
         assert_eq!(left_behind.fields(&["a.test"]).0, 6);
+    }
+
+    #[test]
+    fn a_name_of_an_object_that_a_binding_beside_us_has_adopted_is_left_there() {
+        let held = |tags| {
+            let theirs = object(7, &["other.test"], &["other.test", "www.test"], tags);
+            let mut case = Case::new([theirs]);
+            case.claims.claim_object(&"other".parse().unwrap(), numbered(7));
+            let other = ["other.test".parse().unwrap()].into();
+            case.claims.claim_names(&"other".parse().unwrap(), &other, false);
+            case.desired(&facts(&["web.test", "www.test"])).unwrap()
+        };
+        let www: Sni = "www.test".parse().unwrap();
+        let adopted = held(&["team:edge"]);
+        assert!(adopted.take.is_empty());
+        assert_eq!(adopted.left, [(www.clone(), Owner::Object(numbered(7)))].into());
+        // From an object of ours a name goes where it is asked for.
+        assert_eq!(held(&[OURS]).take, [www].into());
     }
 
     #[test]
