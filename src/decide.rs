@@ -199,7 +199,11 @@ fn contested(situation: &Situation<'_>, decision: Decision) -> Option<Decision> 
     if reverts < REVERTS {
         return None;
     }
-    if !matches!(decision, Decision::Push(Why::HeldUnservable | Why::HeldTemporary)) {
+    let is_unserved = matches!(
+        decision,
+        Decision::Create | Decision::Push(Why::HeldUnservable | Why::HeldTemporary)
+    );
+    if !is_unserved {
         return Some(Decision::Contested { remaining: None });
     }
     let remaining = RESTORE_PAUSE.saturating_sub(since_write);
@@ -649,21 +653,22 @@ mod tests {
     const GIVEN_UP: Decision = Decision::Contested { remaining: None };
 
     #[test]
-    fn what_cannot_be_served_is_replaced_however_often_it_comes_back_but_once_a_minute() {
+    fn what_is_not_served_is_put_back_however_often_it_is_undone_but_once_a_minute() {
         let facts = bundles();
         let ours = &facts["C"];
         let in_30_s = Decision::Contested { remaining: Some(RESTORE_PAUSE / 2) };
         for (held, expected) in [
-            (Err(Reason::WeakKey), UNSERVABLE),
-            (Ok(&facts["expired"]), UNSERVABLE),
-            (Ok(&facts["temporary"]), Decision::Push(Why::HeldTemporary)),
+            (None, CREATE),
+            (Some(Err(Reason::WeakKey)), UNSERVABLE),
+            (Some(Ok(&facts["expired"])), UNSERVABLE),
+            (Some(Ok(&facts["temporary"])), Decision::Push(Why::HeldTemporary)),
         ] {
             for (reverts, seconds, expected) in
                 [(2, 0, expected), (3, 30, in_30_s), (99, 30, in_30_s), (99, 60, expected)]
             {
                 let since_write = Duration::from_secs(seconds);
                 let base = undone(ours, ours, reverts, HOLD);
-                let situation = Situation { held: Some(held), since_write, ..base };
+                let situation = Situation { held, since_write, ..base };
                 assert_eq!(decide(&situation), expected, "{reverts} reverts, {seconds} s");
             }
         }
