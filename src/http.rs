@@ -20,6 +20,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::io::Errno;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
@@ -120,13 +121,18 @@ pub async fn serve(listener: TcpListener, pages: Pages) -> Infallible {
                 let server = Arc::clone(&server);
                 tokio::spawn(async move { server.serve(stream, peer.ip().to_canonical()).await });
             }
-            // Without descriptors, say: whatever is done with the next may be what is missing.
-            Err(_) if server.guests.end_one() => {}
+            Err(error) if is_exhausted(&error) && server.guests.end_one() => {}
             Err(_) => sleep(ACCEPT_PAUSE).await,
         }
         // It is looked at once before the next can take its place.
         yield_now().await;
     }
+}
+
+/// Whether it lacks what the end of a connection sets free, and is no matter of the one that came.
+fn is_exhausted(error: &io::Error) -> bool {
+    let lacks = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    lacks.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// What connections share.

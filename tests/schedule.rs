@@ -521,11 +521,10 @@ async fn what_another_writer_deletes_again_and_again_is_put_back_once_a_minute()
             sleep(s(10)).await;
             was_contested |= pod.web() == (State::Refused, "contested");
         }
-        assert_within(writes(&kong), 2, 1 + 60 * hours);
+        // Found at each comparison, twelve of which are in an hour.
+        assert_within(writes(&kong), 1 + 10 * hours, 1 + 60 * hours);
     }
     assert!(was_contested);
-    // Whoever it was has ended, and Kong holds nothing.
-    pod.until_in_sync_with(&ours).await;
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

@@ -70,7 +70,7 @@ impl Verdict {
     /// Another writer takes it away, and it is put back all the same.
     pub(super) fn contested() -> Self {
         let message = format!(
-            "another writer takes it away again and again, and it is put back every {} s; look for what else writes to this kong, such as a pipeline that posts configurations, or for what starts it anew",
+            "another writer takes it away again and again, and it is put back at most every {} s; look for what else writes to this kong, such as a pipeline that deletes it or posts configurations, or for what starts it anew",
             RESTORE_PAUSE.as_secs()
         );
         Self::new(State::Refused, Reason::Contested, message)

@@ -410,8 +410,9 @@ impl Table {
         self.flaws.extend(flaws.into_iter().map(|flaw| format!("{case}: {flaw}")));
     }
 
-    /// Fails if something did not hold, or if fewer cases were played than there are.
+    /// Fails if something did not hold, or if fewer cases were played than there are, or none.
     pub(crate) fn assert_holds(self, cases: usize) {
+        assert!(cases > 0, "there are no cases");
         let Self { flaws, .. } = &self;
         assert!(flaws.is_empty(), "of {} cases:\n{}", self.cases, flaws.join("\n"));
         assert_eq!(self.cases, cases, "cases that were played");
