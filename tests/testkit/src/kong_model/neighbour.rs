@@ -60,6 +60,7 @@ mod tests {
             node.chain_for(kong, Some("a.test"), Offers::ALL).chain().unwrap()[0] == pair.leaf_der()
         };
         writer.answer(&mut kong, &Request::json("POST", "/certificates", &body(&old)));
+        other.hear(&kong, kong.changes());
         assert!(serves(&mut writer, &kong, &old) && serves(&mut other, &kong, &old));
         let before = kong.changes();
         writer.answer(&mut kong, &Request::json("PUT", "/certificates/a.test", &body(&new)));
