@@ -11,16 +11,18 @@ use crate::searcher::Searcher;
 ///
 /// # Errors
 ///
-/// Where it may not be read: the sidecar is not dumpable, and shows its memory to root alone.
+/// Where it may not be read: the sidecar is not dumpable, and shows its memory to root alone. And where
+/// a mapping is not there any more, or smaller: a process that is idle keeps its mappings.
 pub(crate) fn traces(pid: u32, searcher: &Searcher) -> io::Result<Vec<String>> {
     let memory = File::open(format!("/proc/{pid}/mem"))?;
     let maps = fs::read_to_string(format!("/proc/{pid}/maps"))?;
     let mut traces = Vec::new();
     for mapping in maps.lines().filter_map(Mapping::writable) {
         let mut bytes = vec![0; mapping.length];
-        if memory.read_exact_at(&mut bytes, mapping.start).is_err() {
-            continue;
-        }
+        // What is not read is not searched: that must not pass for a memory without traces.
+        memory.read_exact_at(&mut bytes, mapping.start).map_err(|error| {
+            io::Error::new(error.kind(), format!("{} is not read: {error}", mapping.line))
+        })?;
         for (at, name) in searcher.places(&bytes) {
             let around = &bytes[at.saturating_sub(120)..(at + 160).min(bytes.len())];
             let printable = |byte: &u8| if byte.is_ascii_graphic() { *byte as char } else { '.' };
