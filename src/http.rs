@@ -178,7 +178,7 @@ impl Server {
     }
 
     async fn answer(&self, request: &Request<Incoming>, peer: IpAddr) -> Page {
-        if matches!(request.uri().path(), "/livez" | "/readyz") {
+        if !matches!(request.uri().path(), "/" | "/status" | "/metrics") {
             return self.pages.answer(request, peer).await;
         }
         let mut rested = self.rested.lock().await;

@@ -57,7 +57,8 @@ fn read(path: &Path) -> Result<Map<String, Value>, Fault> {
     })
 }
 
-/// At most one more than are taken: pipes and devices have no end.
+/// Read once, at the start, and by the operator's word. At most one byte more than is taken: pipes and
+/// devices have no end.
 fn bytes(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     OpenFile::open(path)?.take(LARGEST as u64 + 1).read_to_end(&mut bytes)?;
