@@ -312,8 +312,20 @@ async fn an_announcement_that_fails_for_a_moment_is_made_all_the_same() {
         pod.publish("web", &renewed);
         pod.until_in_sync_with(&renewed).await;
         assert!(patches(&kong, Duration::ZERO).ends_with(&announcement()));
-        assert_within(kong.elapsed(), PATIENCE, PATIENCE + s(12));
+        assert_within(kong.elapsed(), PATIENCE, PATIENCE * 2 + s(12));
     }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn an_announcement_whose_answer_is_lost_is_not_made_again_once_it_was_heard() {
+    let (pod, kong, renewed) = served().await;
+    kong.model().miss_changes(1);
+    kong.inject(Fault::timeout(s(10)).landed().only("PATCH").always());
+    pod.publish("web", &renewed);
+    pod.until_in_sync_with(&renewed).await;
+    sleep(HOUR).await;
+    assert_eq!(patches(&kong, Duration::ZERO), announcement()[..1]);
+    assert_eq!(pod.web().0, State::InSync);
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

@@ -96,6 +96,12 @@ impl Ladder {
         *self = Self { was_announced: true, ..Self::at(Rung::Announced) };
     }
 
+    /// The announcement was not answered as it should be: it may have been heard all the same, and is
+    /// made again only if handshakes still show something else when the time is up.
+    pub const fn unanswered(&mut self) {
+        *self = Self::begin();
+    }
+
     /// What follows from a round of handshakes. `patience` is how long it may take to be served;
     /// `may_announce` is false where nothing may be written.
     pub fn climb(
@@ -174,6 +180,21 @@ mod tests {
         assert_eq!(look(&mut ladder, 18), Step::GiveUp(GIVEN_UP));
         assert_eq!(look(&mut ladder, 48), Step::GiveUp(GIVEN_UP));
         assert!(ladder.is_given_up());
+    }
+
+    #[test]
+    fn an_announcement_without_an_answer_may_have_been_heard() {
+        let start = Instant::now();
+        for (seen, step) in
+            [(Finding::Served, Step::Proven), (Finding::Other, Step::LookAgain(FIRST_LOOK))]
+        {
+            let mut ladder = Ladder::begin();
+            ladder.climb(Finding::Other, PATIENCE, true, start);
+            assert_eq!(ladder.climb(Finding::Other, PATIENCE, true, start + s(8)), Step::Announce);
+            ladder.unanswered();
+            assert!(!ladder.is_announcing());
+            assert_eq!(ladder.climb(seen, PATIENCE, true, start + s(9)), step);
+        }
     }
 
     #[test]

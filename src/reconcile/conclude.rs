@@ -172,7 +172,8 @@ impl Ledger {
         conclusion
     }
 
-    /// What may pass is tried again; what will not is told when the time is up.
+    /// What may pass is tried again, if handshakes show that it is needed still; what will not is told
+    /// when the time is up.
     fn not_announced(
         &mut self,
         name: &BindingName,
@@ -185,6 +186,9 @@ impl Ledger {
         );
         if !may_pass {
             return self.announced(name, Some(failure), now);
+        }
+        if let Some(proving) = &mut self.memory(name, now).proving {
+            proving.ladder.unanswered();
         }
         let mut conclusion = self.failed(name, &failure, now);
         // It was answered when it was looked at, see above.
