@@ -20,7 +20,11 @@ pub(crate) const ONE_WAY: Duration = Duration::from_millis(1);
 
 /// One Kong, as every sidecar sees it. Clones are the same Kong.
 #[derive(Clone)]
-pub(crate) struct KongInProcess(Arc<Shared>);
+pub(crate) struct KongInProcess(Arc<Shared>, usize);
+
+/// Stands between the sidecars and Kong: the caller, as [`KongInProcess::as_seen_by`] names it, and
+/// what it asks.
+pub(crate) type Witness = Box<dyn FnMut(&mut KongModel, usize, &Request) -> testkit::Answer + Send>;
 
 struct Shared {
     began: Instant,
@@ -36,6 +40,7 @@ struct Shared {
     bodies: Mutex<Vec<Vec<u8>>>,
     disliked: Mutex<Option<String>>,
     blamed: Mutex<Option<(String, String)>>,
+    witness: Mutex<Option<Witness>>,
 }
 
 /// A call as it was made, whether or not it reached Kong.
@@ -51,7 +56,7 @@ impl KongInProcess {
     pub(crate) fn new() -> Self {
         let mut model = KongModel::new();
         model.set_proxy_listener("127.0.0.1", 8443);
-        Self(Arc::new(Shared {
+        let shared = Arc::new(Shared {
             began: Instant::now(),
             model: Mutex::new(model),
             faults: Mutex::default(),
@@ -65,7 +70,19 @@ impl KongInProcess {
             bodies: Mutex::default(),
             disliked: Mutex::default(),
             blamed: Mutex::default(),
-        }))
+            witness: Mutex::default(),
+        });
+        Self(shared, 0)
+    }
+
+    /// The same Kong; its witness is told that calls come from this one.
+    pub(crate) fn as_seen_by(&self, caller: usize) -> Self {
+        Self(Arc::clone(&self.0), caller)
+    }
+
+    /// From now on calls that reach Kong go through `witness`.
+    pub(crate) fn witnessed_by(&self, witness: Witness) {
+        *self.0.witness.lock().unwrap() = Some(witness);
     }
 
     /// Every handshake: when, and for which name.
@@ -170,7 +187,8 @@ impl KongInProcess {
 
     fn fault_for(&self, call: &Call) -> Option<Fault> {
         let mut faults = self.0.faults.lock().unwrap();
-        faults.retain(|fault| fault.left != Some(0));
+        let is_over = |until: Instant| until <= Instant::now();
+        faults.retain(|fault| fault.left != Some(0) && !fault.until.is_some_and(is_over));
         let fault = faults.iter_mut().find(|fault| fault.fits(call))?;
         fault.left = fault.left.map(|left| left - 1);
         *self.0.hits.lock().unwrap() += 1;
@@ -191,7 +209,11 @@ impl KongInProcess {
     }
 
     fn pass_on(&self, call: &Call) -> Answer {
-        let answer = self.model().answer(&request(call));
+        let request = request(call);
+        let answer = match &mut *self.0.witness.lock().unwrap() {
+            Some(witness) => witness(&mut self.model(), self.1, &request),
+            None => self.model().answer(&request),
+        };
         if call.method.as_str() != "GET" {
             self.note_change();
         }
@@ -329,6 +351,7 @@ pub(crate) struct Fault {
     method: Option<&'static str>,
     path: Option<String>,
     only_writes: bool,
+    until: Option<Instant>,
     after: Duration,
     lands: bool,
     lands_after: Option<Duration>,
@@ -473,6 +496,12 @@ impl Fault {
         self
     }
 
+    /// For all calls within this time.
+    pub(crate) fn lasting(mut self, time: Duration) -> Self {
+        self.until = Some(Instant::now() + time);
+        self.always()
+    }
+
     fn fits(&self, call: &Call) -> bool {
         self.method.is_none_or(|method| method == call.method.as_str())
             && !(self.only_writes && call.method.as_str() == "GET")
@@ -485,6 +514,7 @@ impl Fault {
             method: None,
             path: None,
             only_writes: false,
+            until: None,
             after: Duration::ZERO,
             lands: false,
             lands_after: None,

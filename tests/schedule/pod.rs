@@ -169,6 +169,21 @@ impl Pod {
         sidecar.task.await.unwrap();
     }
 
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.sidecar.take().unwrap().task.abort();
+    }
+
+    /// Whether its sidecar is gone, though nobody stopped it.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.sidecar.as_ref().is_some_and(|sidecar| sidecar.task.is_finished())
+    }
+
+    /// Whether it has a sidecar.
+    pub(crate) fn is_started(&self) -> bool {
+        self.sidecar.is_some()
+    }
+
     /// Where a binding's files lie.
     pub(crate) fn directory(&self, name: &str) -> PathBuf {
         self.certs.path().join(name)
