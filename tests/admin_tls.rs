@@ -69,9 +69,7 @@ impl Site {
     }
 
     fn publish(&self, pair: &CertifiedPair) {
-        let (cert, key) = (pair.chain_pem(), pair.key_pem());
-        let files = [("tls.crt", cert.as_bytes()), ("tls.key", key.as_bytes())];
-        assert!(self.web.publish(&files));
+        assert!(self.web.publish_pair(pair));
     }
 
     /// By way of 127.0.0.1, if `settings` say nothing else.

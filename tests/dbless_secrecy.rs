@@ -25,8 +25,7 @@ async fn pages(sidecar: &SidecarProcess) -> Vec<String> {
 }
 
 fn publish(volume: &SecretVolume, pair: &CertifiedPair) {
-    let (cert, key) = (pair.chain_pem(), pair.key_pem());
-    assert!(volume.publish(&[("tls.crt", cert.as_bytes()), ("tls.key", key.as_bytes())]));
+    assert!(volume.publish_pair(pair));
 }
 
 /// A configuration with the key and credential of others.

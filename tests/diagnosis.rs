@@ -64,8 +64,7 @@ impl Pod {
 }
 
 fn publish(volume: &SecretVolume, pair: &CertifiedPair) {
-    let (cert, key) = (pair.chain_pem(), pair.key_pem());
-    assert!(volume.publish(&[("tls.crt", cert.as_bytes()), ("tls.key", key.as_bytes())]));
+    assert!(volume.publish_pair(pair));
 }
 
 fn in_sync_with(pair: &CertifiedPair) -> impl Fn(&Value) -> bool {

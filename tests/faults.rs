@@ -7,6 +7,8 @@
     reason = "a test may panic, read its files, and tell its figures"
 )]
 
+#[path = "faults/calls.rs"]
+mod calls;
 #[path = "faults/clock.rs"]
 mod clock;
 #[path = "faults/disk.rs"]
@@ -19,6 +21,8 @@ mod heard;
 mod kong;
 #[path = "schedule/log.rs"]
 mod log;
+#[path = "faults/material.rs"]
+mod material;
 #[path = "faults/outages.rs"]
 mod outages;
 #[path = "schedule/pod.rs"]

@@ -79,8 +79,7 @@ fn files(volume: &SecretVolume) -> (PathBuf, PathBuf) {
 }
 
 fn publish(volume: &SecretVolume, pair: &CertifiedPair) {
-    let (cert, key) = (pair.chain_pem(), pair.key_pem());
-    assert!(volume.publish(&[("tls.crt", cert.as_bytes()), ("tls.key", key.as_bytes())]));
+    assert!(volume.publish_pair(pair));
 }
 
 /// It is in sync, and what is shown and served is this.

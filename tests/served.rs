@@ -26,9 +26,8 @@ impl Pod {
     /// A new generation for `a.test`.
     fn publish(&self) -> CertifiedPair {
         let pair = self.pki.pair(&["a.test", "*.b.test"]);
-        let (cert, key) = (pair.chain_pem(), pair.key_pem());
         let volume = SecretVolume::mount(self.certs.path().join("web"));
-        assert!(volume.publish(&[("tls.crt", cert.as_bytes()), ("tls.key", key.as_bytes())]));
+        assert!(volume.publish_pair(&pair));
         pair
     }
 

@@ -76,8 +76,7 @@ impl Scene {
 }
 
 fn publish(volume: &SecretVolume, pair: &CertifiedPair) {
-    let (cert, key) = (pair.chain_pem(), pair.key_pem());
-    volume.publish(&[("tls.crt", cert.as_bytes()), ("tls.key", key.as_bytes())]);
+    volume.publish_pair(pair);
 }
 
 /// Each call of this kind fails.

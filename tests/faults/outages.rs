@@ -18,6 +18,7 @@ use testkit::kong_model::Offers;
 use testkit::{CertifiedPair, KongModel, Request};
 use tokio::time::sleep;
 
+use super::calls::{Call, TIMEOUT};
 use super::heard::Heard;
 use super::kong::{Fault as CallFault, KongInProcess};
 use super::pod::{Pod, START};
@@ -29,8 +30,6 @@ const OUTAGE: Duration = Duration::from_secs(2 * 60);
 const OUTAGE_AT_REST: Duration = Duration::from_secs(6 * 60);
 /// The longest rest that a Kong gets, and a proof.
 const PROMPT: Duration = Duration::from_secs(60);
-/// The default of `ADMIN__TIMEOUT`.
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// How often a case is looked at until something has happened.
 const TICK: Duration = Duration::from_millis(5);
 
@@ -91,31 +90,6 @@ enum Fault {
     Lasting(Call),
     /// With Kong.
     Kong(Event),
-}
-
-/// What becomes of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Call {
-    NoConnection,
-    TimesOut,
-    TimesOutApplied,
-    /// Kong does it after nobody waits any more.
-    LandsLate,
-    Slow,
-    Reset,
-    /// Also half a body of an answer that announces all of it.
-    ResetApplied,
-    Status(u16),
-    RetryAfter(u16),
-    /// A gateway before Kong gave up; Kong did not.
-    GatewayTimeoutApplied,
-    Html,
-    HtmlOfGateway,
-    Redirect,
-    OtherBody,
-    EmptyBody,
-    HalfBody,
-    HugeBody,
 }
 
 /// What becomes of Kong.
@@ -189,31 +163,6 @@ const OCCASIONS: [Occasion; 6] = [
     Occasion::Idle,
 ];
 const PLACES: [At; 3] = [At::Look, At::Write, At::Announcement];
-const CALLS: [Call; 23] = [
-    Call::NoConnection,
-    Call::TimesOut,
-    Call::TimesOutApplied,
-    Call::LandsLate,
-    Call::Slow,
-    Call::Reset,
-    Call::ResetApplied,
-    Call::Status(401),
-    Call::Status(408),
-    Call::Status(429),
-    Call::Status(500),
-    Call::Status(502),
-    Call::Status(503),
-    Call::Status(504),
-    Call::RetryAfter(503),
-    Call::GatewayTimeoutApplied,
-    Call::Html,
-    Call::HtmlOfGateway,
-    Call::Redirect,
-    Call::OtherBody,
-    Call::EmptyBody,
-    Call::HalfBody,
-    Call::HugeBody,
-];
 const EVENTS: [Event; 13] = [
     Event::Restarted,
     Event::RestartedWithoutOurs,
@@ -264,7 +213,7 @@ impl Moment {
 
 impl Fault {
     fn all() -> impl Iterator<Item = Self> {
-        let calls = CALLS.into_iter().flat_map(|call| [Self::Once(call), Self::Lasting(call)]);
+        let calls = Call::ALL.into_iter().flat_map(|call| [Self::Once(call), Self::Lasting(call)]);
         calls.chain(EVENTS.into_iter().map(Self::Kong))
     }
 
@@ -350,57 +299,6 @@ impl Fault {
         };
         let bundles = if self.lasts() && occasion == Occasion::Overtaken { 2 } else { 1 };
         if is_unheard || at == At::Announcement { bundles } else { 0 }
-    }
-}
-
-impl Call {
-    /// That they are sorted alike is seen where they come once.
-    const fn is_sorted_as_another(self) -> bool {
-        match self {
-            Self::Status(status) => !matches!(status, 401 | 503),
-            Self::Reset
-            | Self::GatewayTimeoutApplied
-            | Self::HtmlOfGateway
-            | Self::Redirect
-            | Self::OtherBody
-            | Self::EmptyBody
-            | Self::HugeBody => true,
-            _ => false,
-        }
-    }
-
-    /// Kong does it, and the sidecar does not hear of it.
-    const fn is_done_unheard(self) -> bool {
-        matches!(
-            self,
-            Self::TimesOutApplied
-                | Self::LandsLate
-                | Self::ResetApplied
-                | Self::GatewayTimeoutApplied
-                | Self::HalfBody
-        )
-    }
-
-    fn fault(self) -> CallFault {
-        match self {
-            Self::NoConnection => CallFault::no_connection(),
-            Self::TimesOut => CallFault::timeout(TIMEOUT),
-            Self::TimesOutApplied => CallFault::timeout(TIMEOUT).landed(),
-            Self::LandsLate => CallFault::timeout(TIMEOUT).lands_after(TIMEOUT * 2),
-            Self::Slow => CallFault::late(TIMEOUT / 2),
-            Self::Reset => CallFault::broken(),
-            Self::ResetApplied => CallFault::broken().landed(),
-            Self::Status(status) => CallFault::status(status),
-            Self::RetryAfter(status) => CallFault::retry_after(status, Duration::from_secs(7)),
-            Self::GatewayTimeoutApplied => CallFault::other(504, false, "<html>").landed(),
-            Self::Html => CallFault::other(200, false, "<html>Welcome</html>"),
-            Self::HtmlOfGateway => CallFault::other(502, false, "<html>Bad Gateway</html>"),
-            Self::Redirect => CallFault::other(301, false, ""),
-            Self::OtherBody => CallFault::other(200, true, r#"{"hello":"world"}"#),
-            Self::EmptyBody => CallFault::other(200, true, ""),
-            Self::HalfBody => CallFault::half_json(),
-            Self::HugeBody => CallFault::too_large(),
-        }
     }
 }
 

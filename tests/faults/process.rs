@@ -59,9 +59,7 @@ impl Pod {
 
     fn publish(&self, generation: usize) {
         let pair = &self.bundles[generation];
-        let (cert, key) = (pair.chain_pem(), pair.key_pem());
-        SecretVolume::mount(self.certs.path().join("web"))
-            .publish(&[("tls.crt", cert.as_bytes()), ("tls.key", key.as_bytes())]);
+        SecretVolume::mount(self.certs.path().join("web")).publish_pair(pair);
     }
 
     async fn sidecar(&self) -> SidecarProcess {

@@ -85,6 +85,11 @@ impl Stage {
         }
     }
 
+    /// A text that must never be shown.
+    pub(crate) fn keep_text_secret(&mut self, name: &str, text: &str) {
+        Rc::get_mut(&mut self.secrets).unwrap().add_text(name, text);
+    }
+
     /// The others will have an object for `name` that can be adopted.
     pub(crate) fn offer(&mut self, name: &str, pair: &CertifiedPair) {
         self.theirs.offered = Some((name.to_owned(), pair.clone()));

@@ -39,8 +39,7 @@ impl Pod {
     /// Has the Secret `web` hold this pair.
     pub(crate) fn publish(&self, pair: &CertifiedPair) {
         let volume = SecretVolume::mount(self.certs().join("web"));
-        let (cert, key) = (pair.chain_pem(), pair.key_pem());
-        assert!(volume.publish(&[("tls.crt", cert.as_bytes()), ("tls.key", key.as_bytes())]));
+        assert!(volume.publish_pair(pair));
     }
 
     /// The sidecar, when it listens; its environment is what the image and `settings` say.

@@ -197,9 +197,7 @@ impl Pod {
 
     /// kubelet swaps a volume, and the event is lost.
     pub(crate) fn publish_unheard(&self, name: &str, pair: &CertifiedPair) {
-        let (cert, key) = (pair.chain_pem(), pair.key_pem());
-        SecretVolume::mount(self.directory(name))
-            .publish(&[("tls.crt", cert.as_bytes()), ("tls.key", key.as_bytes())]);
+        SecretVolume::mount(self.directory(name)).publish_pair(pair);
     }
 
     /// kubelet swaps a volume of one file, and the kernel tells.

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::CertifiedPair;
+
 /// The link that names the generation in force.
 const DATA: &str = "..data";
 /// What is renamed onto [`DATA`].
@@ -58,6 +60,12 @@ impl SecretVolume {
             }
             None => false,
         }
+    }
+
+    /// Publishes a pair as cert-manager does, as `tls.crt` and `tls.key`; see [`Self::publish`].
+    pub fn publish_pair(&self, pair: &CertifiedPair) -> bool {
+        let (cert, key) = (pair.chain_pem(), pair.key_pem());
+        self.publish(&[("tls.crt", cert.as_bytes()), ("tls.key", key.as_bytes())])
     }
 
     /// The first step: writes the new generation beside the one in force, and the link to it that
