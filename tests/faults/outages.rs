@@ -113,6 +113,7 @@ enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Deed {
     Tags,
+    AddsName,
     PutsNewer,
     PutsOlder,
     Deletes,
@@ -163,7 +164,7 @@ const OCCASIONS: [Occasion; 6] = [
     Occasion::Idle,
 ];
 const PLACES: [At; 3] = [At::Look, At::Write, At::Announcement];
-const EVENTS: [Event; 13] = [
+const EVENTS: [Event; 14] = [
     Event::Restarted,
     Event::RestartedWithoutOurs,
     Event::RestartedEmpty,
@@ -171,6 +172,7 @@ const EVENTS: [Event; 13] = [
     Event::NodeBehind,
     Event::NodeMissesWrite,
     Event::Writer(Deed::Tags),
+    Event::Writer(Deed::AddsName),
     Event::Writer(Deed::PutsNewer),
     Event::Writer(Deed::PutsOlder),
     Event::Writer(Deed::Deletes),
@@ -237,15 +239,15 @@ impl Fault {
                 Some(Never::NothingToCreate)
             }
             Event::Writer(Deed::CreatesAmid) if at == At::Look => Some(Never::SameAsOther),
-            Event::Writer(Deed::Tags | Deed::PutsNewer | Deed::PutsOlder | Deed::Deletes)
-                if is_first =>
-            {
-                Some(Never::NothingThere)
-            }
+            Event::Writer(
+                Deed::Tags | Deed::AddsName | Deed::PutsNewer | Deed::PutsOlder | Deed::Deletes,
+            ) if is_first => Some(Never::NothingThere),
             Event::Writer(_) if home == Home::Dbless && at == At::Write => {
                 Some(Never::LastWriteStays)
             }
-            Event::Writer(Deed::Tags) if at == At::Write && footing == Footing::Ours => {
+            Event::Writer(Deed::Tags | Deed::AddsName)
+                if at == At::Write && footing == Footing::Ours =>
+            {
                 Some(Never::LastWriteStays)
             }
             _ => None,
@@ -564,6 +566,10 @@ impl<'a> Play<'a> {
                 self.before_call(|kong| stage::add_tag(kong, NAME, "meanwhile"));
                 self.stage.expect_tag("meanwhile");
             }
+            Deed::AddsName => {
+                self.before_call(|kong| stage::add_name(kong, NAME, "by-hand.test"));
+                self.stage.expect_name("by-hand.test");
+            }
             Deed::PutsNewer => {
                 let pair = of_others.clone();
                 self.before_call(move |kong| stage::replace_pair(kong, NAME, &pair));
@@ -666,10 +672,10 @@ async fn play(home: Home, cases: usize) {
 
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn a_kong_on_a_database_recovers_from_every_fault_at_every_moment() {
-    play(Home::Database, 1074).await;
+    play(Home::Database, 1094).await;
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
 async fn a_kong_without_a_database_recovers_from_every_fault_at_every_moment() {
-    play(Home::Dbless, 735).await;
+    play(Home::Dbless, 745).await;
 }

@@ -9,6 +9,7 @@ use futures_util::stream::{self, StreamExt as _};
 use kong_cert_reloader::clock::Timestamp;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use testkit::kong_model::{Effect, Offers};
 use testkit::{
     CertifiedPair, Fault, KongModel, KongStandIn, SecretVolume, SidecarProcess, TlsClient,
 };
@@ -49,6 +50,8 @@ impl Pod {
         let bundles: Vec<_> = (1..=6).rev().map(|hours| stage.bundle(&[NAME], hours * 5)).collect();
         let mut model = KongModel::new();
         model.dbless(home == Home::Dbless);
+        // What is not served is waited for less long.
+        model.set_db_update(0.1, 0);
         if home == Home::Adopted {
             stage.offer(NAME, &bundles[0]);
         }
@@ -69,6 +72,17 @@ impl Pod {
             ("LOG__LEVEL", "trace"),
         ];
         SidecarProcess::start(PROGRAM, &settings).await
+    }
+
+    /// It goes on with what it has in mind.
+    fn node_misses_next_write(&self) {
+        let mut model = self.kong.model();
+        model.chain_for(Some(NAME), Offers::ALL);
+        model.miss_changes(1);
+    }
+
+    fn has_announced(&self) -> bool {
+        self.kong.model().requests().iter().any(|seen| seen.effect == Effect::Same)
     }
 
     fn writes(&self) -> u64 {
@@ -306,6 +320,8 @@ enum Point {
     Written,
     /// A handshake was begun.
     Proof,
+    /// The node did not hear of the write, and is told again.
+    Announcement,
     Idle,
 }
 
@@ -335,8 +351,13 @@ impl Signal {
                     Point::Sent,
                     Point::Written,
                     Point::Proof,
+                    Point::Announcement,
                     Point::Idle,
                 ] {
+                    // Without a database there are no other nodes.
+                    if home == Home::Dbless && point == Point::Announcement {
+                        continue;
+                    }
                     all.extend([End::Term, End::Kill].map(|end| Self {
                         home,
                         is_renewal,
@@ -367,6 +388,7 @@ impl Signal {
             Point::Sent => pod.kong.inject(Fault::slow(TICK * 80, Duration::ZERO).only_writes()),
             Point::Written => pod.kong.inject(Fault::slow(Duration::ZERO, NEVER).only_writes()),
             Point::Proof => pod.kong.proxy_is_silent(true),
+            Point::Announcement => pod.node_misses_next_write(),
             Point::Idle => {}
         }
         pod.publish(1);
@@ -381,6 +403,7 @@ impl Signal {
             Point::Proof => {
                 until(|| pod.writes() > writes && pod.kong.handshakes().len() > handshakes).await;
             }
+            Point::Announcement => until(|| pod.has_announced()).await,
             Point::Idle => pod.in_sync(&sidecar, 1).await,
         }
         let mut flaws = Vec::new();
@@ -401,8 +424,13 @@ impl Signal {
         let mut sidecar = pod.sidecar().await;
         pod.in_sync(&sidecar, 1).await;
         pod.listen(&sidecar).await;
-        // A write may have been done unheard.
-        let redundant = usize::from(matches!(point, Point::Sent | Point::Written));
+        let redundant = match point {
+            // A write may have been done unheard.
+            Point::Sent | Point::Written => 1,
+            // By the one that was ended, and by the next.
+            Point::Announcement => 2,
+            _ => 0,
+        };
         flaws.extend(pod.flaws(1, redundant).await);
         // It is as alive as any.
         pod.publish(2);

@@ -23,6 +23,7 @@ const PLUGIN: &str = "66666666-6666-4666-8666-666666666666";
 const CONSUMER: &str = "77777777-7777-4777-8777-777777777777";
 const OFFERED: &str = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa";
 const OFFERED_NAME: &str = "bbbbbbbb-bbbb-4bbb-8bbb-bbbbbbbbbbbb";
+const ADDED_NAME: &str = "cccccccc-cccc-4ccc-8ccc-cccccccccccc";
 const NAMES: [(&str, &str); 2] = [
     ("88888888-8888-4888-8888-888888888888", "other.test"),
     ("99999999-9999-4999-8999-999999999999", "*.other.test"),
@@ -135,6 +136,12 @@ impl Stage {
             let tags = row["tags"].as_array().into_iter().flatten().cloned();
             row["tags"] = tags.chain([json!(tag)]).collect();
         }
+    }
+
+    /// Someone else will have added this name there meanwhile.
+    pub(crate) fn expect_name(&mut self, name: &str) {
+        let row = json!({ "id": ADDED_NAME, "name": name });
+        self.shared.insert(format!("snis/{ADDED_NAME}"), row);
     }
 
     /// Kong lost what we had put into it: there is nothing to be kept.
@@ -268,14 +275,22 @@ pub(crate) fn take_name(kong: &mut KongModel, name: &str) {
     let owner = json!({ "id": CERTIFICATE });
     match rows_of(&kong.everything(), name) {
         Some([sni, _]) => change(kong, &sni, &json!({ "certificate": owner })),
-        None if is_dbless(kong) => reconfigure(kong, |config| {
-            let snis = config["snis"].as_array_mut().unwrap();
-            snis.push(json!({ "name": name, "certificate": owner }));
-        }),
-        None => {
-            let sni = json!({ "name": name, "certificate": owner });
-            assert_eq!(kong.answer(&Request::json("POST", "/snis", &sni)).status, 201);
-        }
+        None => create_name(kong, &json!({ "name": name, "certificate": owner })),
+    }
+}
+
+/// Gives the object that has `name` one more.
+pub(crate) fn add_name(kong: &mut KongModel, name: &str, more: &str) {
+    let [_, certificate] = rows_of(&kong.everything(), name).unwrap();
+    let owner = certificate.strip_prefix("certificates/");
+    create_name(kong, &json!({ "id": ADDED_NAME, "name": more, "certificate": { "id": owner } }));
+}
+
+fn create_name(kong: &mut KongModel, sni: &Value) {
+    if is_dbless(kong) {
+        reconfigure(kong, |config| config["snis"].as_array_mut().unwrap().push(sni.clone()));
+    } else {
+        assert_eq!(kong.answer(&Request::json("POST", "/snis", sni)).status, 201);
     }
 }
 
