@@ -15,8 +15,6 @@ mod clock;
 mod disk;
 #[path = "faults/files.rs"]
 mod files;
-#[path = "faults/heard.rs"]
-mod heard;
 #[path = "schedule/kong.rs"]
 mod kong;
 #[path = "schedule/log.rs"]
@@ -36,11 +34,14 @@ mod reading;
 mod searcher;
 #[path = "faults/stage.rs"]
 mod stage;
+#[path = "faults/table.rs"]
+mod table;
 #[path = "faults/watching.rs"]
 mod watching;
 
 use serde_json::{Value, json};
-use stage::{Stage, Table};
+use stage::Stage;
+use table::Table;
 use testkit::{CertifiedPair, KongModel, Request};
 
 /// A Kong of this kind with objects of others, of which one can be adopted.

@@ -9,7 +9,8 @@ use tokio::time::{advance, sleep};
 use super::kong::{KongInProcess, ONE_WAY};
 use super::log::Log;
 use super::pod::{Pod, START, assert_within};
-use super::stage::{Stage, Table};
+use super::stage::Stage;
+use super::table::Table;
 
 const HOUR: i64 = 60 * 60;
 const YEAR: i64 = 365 * 24 * HOUR;

@@ -15,7 +15,8 @@ use super::disk::{Call, Disk};
 use super::kong::KongInProcess;
 use super::log::Log;
 use super::pod::{Pod, START, assert_within};
-use super::stage::{Stage, Table};
+use super::stage::Stage;
+use super::table::Table;
 
 /// `POLL_INTERVAL`, and what a pass takes.
 const NEXT_POLL: Duration = Duration::from_millis(30_100);

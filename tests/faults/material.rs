@@ -11,10 +11,11 @@ use testkit::{Authority, KeyKind};
 use tokio::time::sleep;
 
 use super::calls::Call;
-use super::heard::Heard;
 use super::kong::KongInProcess;
+use super::log::Log;
 use super::pod::{Pod, START};
-use super::stage::{Stage, Table};
+use super::stage::Stage;
+use super::table::Table;
 
 const BINDING: &str = "ours";
 /// How long a fault lasts where it does.
@@ -162,7 +163,7 @@ fn license(year: i32) -> String {
 struct Play<'a> {
     case: Case,
     generations: &'a Generations,
-    heard: &'a Heard,
+    log: &'a Log,
     kong: KongInProcess,
     pod: Pod,
     stage: Stage,
@@ -170,13 +171,13 @@ struct Play<'a> {
 }
 
 impl<'a> Play<'a> {
-    fn new(case: Case, family: &'a (Heard, Generations, Stage)) -> Self {
-        let (heard, generations, stage) = family;
+    fn new(case: Case, family: &'a (Log, Generations, Stage)) -> Self {
+        let (log, generations, stage) = family;
         let (kong, mut stage) = (KongInProcess::new(), stage.clone());
         kong.model().dbless(case.home == Home::Dbless);
         kong.model().enterprise(true);
         stage.furnish(&mut kong.model());
-        Self { case, generations, heard, kong, pod: Pod::new(), stage, said: String::new() }
+        Self { case, generations, log, kong, pod: Pod::new(), stage, said: String::new() }
     }
 
     /// What did not hold.
@@ -226,7 +227,7 @@ impl<'a> Play<'a> {
     }
 
     fn listen(&mut self) {
-        self.said += &self.heard.take();
+        self.said += &self.log.take();
         self.said += &self.pod.said();
     }
 
@@ -251,7 +252,7 @@ async fn play(material: Material, cases: usize) {
     if material == Material::License {
         generations.texts.iter().for_each(|text| stage.keep_text_secret("a licence", text));
     }
-    let family = (Heard::listen(), generations, stage);
+    let family = (Log::listen(), generations, stage);
     let mut table = Table::default();
     for case in Case::all(material) {
         table.note(case, Play::new(case, &family).flaws().await);

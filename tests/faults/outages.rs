@@ -19,10 +19,11 @@ use testkit::{CertifiedPair, KongModel, Request};
 use tokio::time::sleep;
 
 use super::calls::{Call, TIMEOUT};
-use super::heard::Heard;
 use super::kong::{Fault as CallFault, KongInProcess};
+use super::log::Log;
 use super::pod::{Pod, START};
-use super::stage::{self, Stage, Table};
+use super::stage::{self, Stage};
+use super::table::Table;
 
 const NAME: &str = "a.test";
 /// How long a fault lasts; the longer is not over before a resync.
@@ -313,7 +314,7 @@ impl fmt::Display for Moment {
 
 /// What the cases have in common.
 struct Family {
-    heard: Heard,
+    log: Log,
     /// Lines that were said and searched.
     known: RefCell<BTreeSet<String>>,
     stage: Stage,
@@ -342,7 +343,7 @@ impl Family {
             of_others: bundle(20),
             next: bundle(10),
         };
-        Self { heard: Heard::listen(), known: RefCell::default(), stage, bundles }
+        Self { log: Log::listen(), known: RefCell::default(), stage, bundles }
     }
 
     /// The lines that were never said before.
@@ -617,7 +618,7 @@ impl<'a> Play<'a> {
     }
 
     fn listen(&mut self) {
-        let mut said = self.family.heard.take();
+        let mut said = self.family.log.take();
         let status = self.pod.status();
         said += &serde_json::to_string(&*status).unwrap();
         said += &self.pod.metrics();

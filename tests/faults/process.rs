@@ -16,7 +16,8 @@ use testkit::{
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{sleep, timeout};
 
-use super::stage::{Stage, Table};
+use super::stage::Stage;
+use super::table::Table;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_kong-cert-reloader");
 const NAME: &str = "a.test";

@@ -18,7 +18,7 @@ use testkit::SecretVolume;
 
 use super::disk::{Call, Disk};
 use super::pod::in_memory;
-use super::stage::Table;
+use super::table::Table;
 
 /// A read that takes longer waits for something that does not come.
 const PATIENCE: Duration = Duration::from_secs(20);

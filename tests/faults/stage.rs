@@ -1,10 +1,7 @@
 //! What every case begins with: a Kong with objects of others, of every kind; and the one assertion
 //! that every case ends with, when the fault is over.
 
-#![allow(dead_code, reason = "each family takes what it needs")]
-
 use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::rc::Rc;
 
 use serde_json::{Value, json};
@@ -414,27 +411,4 @@ fn post(kong: &mut KongModel, config: &Value) {
 fn send(kong: &mut KongModel, method: &str, path: &str, object: &Value) {
     let answer = kong.answer(&Request::json(method, path, object));
     assert_eq!(answer.status, 200, "{}", answer.value());
-}
-
-/// Keeps what did not hold in any case, and tells all of it at once.
-#[derive(Default)]
-pub(crate) struct Table {
-    cases: usize,
-    flaws: Vec<String>,
-}
-
-impl Table {
-    /// A case was played.
-    pub(crate) fn note(&mut self, case: impl Display, flaws: Vec<String>) {
-        self.cases += 1;
-        self.flaws.extend(flaws.into_iter().map(|flaw| format!("{case}: {flaw}")));
-    }
-
-    /// Fails if something did not hold, or if fewer cases were played than there are, or none.
-    pub(crate) fn assert_holds(self, cases: usize) {
-        assert!(cases > 0, "there are no cases");
-        let Self { flaws, .. } = &self;
-        assert!(flaws.is_empty(), "of {} cases:\n{}", self.cases, flaws.join("\n"));
-        assert_eq!(self.cases, cases, "cases that were played");
-    }
 }

@@ -16,7 +16,8 @@ use tokio::time::timeout;
 
 use super::kong::KongInProcess;
 use super::pod::{Pod, START, in_memory};
-use super::stage::{Stage, Table};
+use super::stage::Stage;
+use super::table::Table;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_kong-cert-reloader");
 /// Nothing that is waited for takes longer on any machine.

@@ -36,9 +36,13 @@ impl Log {
     /// Every message, with its fields.
     #[allow(dead_code, reason = "not every test asks")]
     pub(crate) fn said(&self) -> String {
-        let told = self.told.lock().unwrap();
-        let lines = told.iter().map(|told| format!("{} {}", told.message, told.fields.join(" ")));
-        lines.collect::<Vec<_>>().join("\n")
+        said(&self.told.lock().unwrap())
+    }
+
+    /// The same, of what was told since this was last asked.
+    #[allow(dead_code, reason = "not every test asks")]
+    pub(crate) fn take(&self) -> String {
+        said(&std::mem::take(&mut *self.told.lock().unwrap()))
     }
 
     /// How many messages from `info` on have this field, as `name=value`.
@@ -48,6 +52,11 @@ impl Log {
         let loud = told.iter().filter(|told| told.level <= Level::INFO);
         loud.filter(|told| told.fields.iter().any(|found| found == field)).count()
     }
+}
+
+fn said(told: &[Told]) -> String {
+    let lines = told.iter().map(|told| format!("{} {}", told.message, told.fields.join(" ")));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 struct Told {
