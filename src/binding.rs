@@ -11,6 +11,7 @@ use thiserror::Error;
 
 pub(crate) use self::discover::DEFAULT;
 pub use self::discover::{Bindings, Oddity};
+use crate::allowance::allowance;
 use crate::bundle::{
     Authorities, Facts, Fingerprint, Invalid, License, PairSource, Pairs, Source as BundleSource,
 };
@@ -28,9 +29,6 @@ use crate::volume::{Generation, Source};
 const CERT: &str = "tls.crt";
 /// The file that they call the key.
 const KEY: &str = "tls.key";
-
-/// A larger configuration is none that Kong loads.
-const LARGEST_CONFIGURATION: u64 = 64 * 1024 * 1024;
 
 /// What is to be kept in Kong, and where its files are.
 #[derive(Clone, Debug, PartialEq)]
@@ -274,7 +272,7 @@ impl Binding {
         });
         let configuration = settings.declarative.file.iter().filter_map(|file| {
             let name = Declarative::NAME.parse().ok()?;
-            let source = Source::new(vec![file.clone()], Vec::new()).up_to(LARGEST_CONFIGURATION);
+            let source = Source::new(vec![file.clone()], Vec::new()).up_to(allowance() as u64);
             Some(Self { name, material: Material::Configuration, source })
         });
         all.chain(configuration).collect()

@@ -34,8 +34,6 @@ use crate::settings::{Admin, AdminMode};
 pub(crate) const LICENSE_REFUSED: &str = "it does not take this licence; see its error log for why";
 /// An answer about one object is no larger.
 const OBJECT_LIMIT: usize = 1024 * 1024;
-/// A list is no larger.
-const LIST_LIMIT: usize = 64 * 1024 * 1024;
 /// After so many calls in a row without an answer, a pass gives Kong a rest.
 const PATIENCE: u32 = 3;
 /// A longer `Retry-After` is cut: it may be a mistake, and certificates expire.
@@ -97,7 +95,7 @@ pub struct Answer {
     pub is_json: bool,
     /// `Retry-After` in seconds.
     pub retry_after: Option<Duration>,
-    /// At most [`Call::limit`] bytes.
+    /// At most [`Call::limit`] bytes; none where Kong repeats the configuration that it took.
     pub body: Zeroizing<Vec<u8>>,
 }
 
@@ -205,6 +203,12 @@ pub enum Failure {
     /// No Kong Enterprise.
     #[error("this kong has no licences: it is no Kong Enterprise; remove the LICENSES settings")]
     NoLicenses,
+    /// Kong holds more than is read.
+    #[error("kong holds too much: {detail}")]
+    TooLarge {
+        /// Of what, and what to do.
+        detail: String,
+    },
     /// Whatever answers there is no Admin API.
     #[error("what answers there is not kong's Admin API: {detail}; check ADMIN__URL")]
     NotKong {
@@ -253,7 +257,7 @@ impl Failure {
     /// Whether Kong may have done all the same what it was asked.
     #[must_use]
     pub const fn may_have_landed(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::NotKong { .. })
+        matches!(self, Self::Unavailable { .. } | Self::NotKong { .. } | Self::TooLarge { .. })
     }
 
     /// Whether the gate counts it as no answer: the calls after it need not be tried. A write that
@@ -274,7 +278,13 @@ impl Failure {
 impl From<Lost> for Failure {
     fn from(lost: Lost) -> Self {
         match lost {
-            Lost::TooLarge { .. } => Self::not_kong(lost.to_string()),
+            // Nothing of Kong's is so large, but for what there are many of.
+            Lost::TooLarge { limit: ..=OBJECT_LIMIT } => Self::not_kong(lost.to_string()),
+            Lost::TooLarge { .. } => Self::TooLarge {
+                detail: format!(
+                    "{lost}; raise this container's memory limit, by which more is read (up to 64 MiB), or have it hold less"
+                ),
+            },
             Lost::Unusable(unusable) => Self::Unusable(unusable.to_string()),
             Lost::Connect { .. } | Lost::ToMend { .. } | Lost::Broken(_) | Lost::Timeout => {
                 Self::Unavailable { detail: lost.to_string(), status: None, retry_after: None }
@@ -505,14 +515,19 @@ fn message_of(body: &[u8]) -> Quoted {
     }
 }
 
-/// JSON in one buffer that is wiped when dropped.
-fn wiped_json(body: &impl Serialize) -> Bytes {
+/// A buffer that is wiped when dropped.
+fn wiped(buffer: Zeroizing<Vec<u8>>) -> Bytes {
     struct Wiped(Zeroizing<Vec<u8>>);
     impl AsRef<[u8]> for Wiped {
         fn as_ref(&self) -> &[u8] {
             &self.0
         }
     }
+    Bytes::from_owner(Wiped(buffer))
+}
+
+/// JSON in one buffer that is wiped when dropped.
+fn wiped_json(body: &impl Serialize) -> Bytes {
     struct Counted(usize);
     impl io::Write for Counted {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -530,7 +545,7 @@ fn wiped_json(body: &impl Serialize) -> Bytes {
     let _ = serde_json::to_writer(&mut size, body);
     let mut buffer = Zeroizing::new(Vec::with_capacity(size.0));
     let _ = serde_json::to_writer(&mut *buffer, body);
-    Bytes::from_owner(Wiped(buffer))
+    wiped(buffer)
 }
 
 /// Parses an answer's body.
@@ -594,6 +609,7 @@ mod tests {
                     Failure::RefusedInPart { .. }
                     | Failure::Unusable(_)
                     | Failure::NotSent
+                    | Failure::TooLarge { .. }
                     | Failure::NoLicenses,
                 ) => "impossible",
             };

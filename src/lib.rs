@@ -12,6 +12,7 @@
 //! same pass, and a pass writes what differs: a lost event costs time, never truth.
 
 // What is asked for, and the words used for it.
+mod allowance;
 pub mod clock;
 pub mod names;
 pub mod quote;

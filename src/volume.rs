@@ -299,6 +299,15 @@ fn read_regular(
     Ok(bytes)
 }
 
+/// More than [`LARGEST_FILE`] is read of what is large by its nature, as far as memory allows.
+const fn mend_of_size(limit: u64) -> &'static str {
+    if limit > LARGEST_FILE {
+        "raise this container's memory limit, by which more is read (up to 64 MiB), or write less into it"
+    } else {
+        "mount what belongs there alone"
+    }
+}
+
 fn demand_regular(path: &Path, metadata: &Metadata, limit: u64) -> Result<(), Unreadable> {
     let kind = metadata.file_type();
     if kind.is_file() {
@@ -348,7 +357,7 @@ pub enum Unreadable {
         found: &'static str,
     },
     /// Larger than such a file is.
-    #[error("{path} is larger than {} MiB; mount what belongs there alone", limit / (1024 * 1024), path = path.display())]
+    #[error("{path} is larger than {} MiB; {}", limit / (1024 * 1024), mend_of_size(*limit), path = path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,

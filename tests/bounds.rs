@@ -11,9 +11,12 @@
 mod admin;
 #[path = "bounds/process.rs"]
 mod process;
+#[path = "bounds/stock.rs"]
+mod stock;
 #[path = "bounds/visitors.rs"]
 mod visitors;
 
+use std::env;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
@@ -27,6 +30,7 @@ use admin::{Odd, OddAdmin};
 use process::{Process, raise_own_limit};
 use rustix::fs::{CWD, Mode, mkfifoat};
 use serde_json::Value;
+use stock::{Stock, Store, Taken};
 use tempfile::TempDir;
 use testkit::{
     CertifiedPair, KongStandIn, Pki, Request, SecretVolume, SidecarProcess, with_settings,
@@ -187,9 +191,9 @@ async fn an_answer_without_end_is_given_up() {
         (Odd::Body, "web", "larger than 1048576 bytes", 64 * MIB),
         (Odd::Drip, "web", "no answer in time", 64 * MIB),
         (Odd::Object, "web", "larger than 1048576 bytes", 64 * MIB),
-        (Odd::List, "clients", "larger than 67108864 bytes", 256 * MIB),
-        (Odd::Pages, "clients", "more than 100 pages", 64 * MIB),
-        (Odd::Configuration, "web", "larger than 67108864 bytes", 256 * MIB),
+        (Odd::List, "clients", "are larger than 8388608 bytes", 64 * MIB),
+        (Odd::Pages, "clients", "more than 100000 objects", 64 * MIB),
+        (Odd::Configuration, "web", "larger than 67108864 bytes", 192 * MIB),
     ] {
         let began = Instant::now();
         let (shown, memory) = beside(odd, binding).await;
@@ -287,4 +291,50 @@ impl Drop for Growing {
         self.is_over.store(true, Relaxed);
         self.writer.take().unwrap().join().unwrap();
     }
+}
+
+#[tokio::test]
+async fn memory_stays_within_the_limits_of_the_chart() {
+    let database = chart_limit("kong-cert-reloader/values.yaml");
+    let declarative = chart_limit("overlays/dbless.yaml");
+    for (store, others, ballast, ours, limit) in [
+        (Store::Database, 3000, 0, 40, database),
+        // A page of 1,000 has 60 MB.
+        (Store::Database, 1000, 60_000, 40, database),
+        (Store::Memory, 5000, 0, 10, declarative),
+        (Store::File, 5000, 0, 10, declarative),
+    ] {
+        let stock = Stock { store, others, ballast, ours };
+        let Taken { peak, time, .. } = stock.measured(Path::new(PROGRAM)).await;
+        eprintln!("{stock:?}: at most {} KiB of {}, {time:?}", peak / 1024, limit / 1024);
+        assert!(peak <= limit, "{stock:?}: {} KiB", peak / 1024);
+    }
+}
+
+/// The figures of `helm/README.md`, with the program that `KONG_CERT_RELOADER_STATIC` names.
+#[tokio::test]
+#[ignore = "it takes minutes, and is there for its figures"]
+async fn memory_by_the_number_of_certificates() {
+    let program = env::var("KONG_CERT_RELOADER_STATIC").expect("the program as it is shipped");
+    for store in [Store::Database, Store::Memory, Store::File] {
+        for (others, ours) in
+            [(100, 10), (1000, 10), (5000, 10), (100, 100), (1000, 100), (5000, 100), (0, 1000)]
+        {
+            let stock = Stock { store, others, ballast: 0, ours };
+            let Taken { peak, idle, time } = stock.measured(Path::new(&program)).await;
+            let (peak, idle) = (peak.div_ceil(MIB), idle.div_ceil(MIB));
+            eprintln!(
+                "{store:?}, {others} and {ours}: at most {peak} MiB, idle {idle} MiB, {time:?}"
+            );
+        }
+    }
+}
+
+/// The memory limit in a file of `helm`, in bytes.
+fn chart_limit(file: &str) -> u64 {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("helm").join(file);
+    let text = fs::read_to_string(path).unwrap();
+    let (_, limits) = text.split_once("limits:").unwrap();
+    let memory = limits.lines().find_map(|line| line.trim().strip_prefix("memory: ")).unwrap();
+    memory.strip_suffix("Mi").unwrap().parse::<u64>().unwrap() * MIB
 }

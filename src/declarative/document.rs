@@ -43,6 +43,23 @@ impl Document {
         Self::of(yaml::read_exported(text)?)
     }
 
+    /// Reads Kong's answer to `GET /config`: what it exports, as a text in JSON. Either may be large:
+    /// the answer is gone before the text is read. `None` if it is no such answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::parse`].
+    #[must_use]
+    pub fn exported(answer: Zeroizing<Vec<u8>>) -> Option<Result<Self, Unreadable>> {
+        let Some(Value::Map(mut fields)) = json::read(std::str::from_utf8(&answer).ok()?).ok()?
+        else {
+            return None;
+        };
+        drop(answer);
+        let Some(Value::Text(text)) = fields.remove("config") else { return None };
+        Some(Self::parse_exported(text.as_bytes()))
+    }
+
     fn of(value: Value) -> Result<Self, Unreadable> {
         let Value::Map(root) = value else { return Err(Unreadable::NoMapping) };
         match root.get("_format_version") {
@@ -69,7 +86,22 @@ impl Document {
     /// As JSON text: the same for the same configuration, byte by byte.
     #[must_use]
     pub fn to_json(&self) -> Zeroizing<Vec<u8>> {
-        collected(|out| json::write_map(&self.root, out))
+        collected(|out| self.each_piece(out))
+    }
+
+    /// Hands over the same piece by piece: all of it may be large.
+    pub fn each_piece(&self, out: &mut dyn FnMut(&str)) {
+        json::write_map(&self.root, out);
+    }
+
+    /// As it is sent to Kong: its JSON as a text in JSON, because Kong takes the hash of a text alone.
+    #[must_use]
+    pub fn posted(&self) -> Zeroizing<Vec<u8>> {
+        collected(|out| {
+            out("{\"config\":\"");
+            self.each_piece(&mut |piece| json::write_escaped(piece, out));
+            out("\"}");
+        })
     }
 }
 

@@ -1,5 +1,7 @@
 //! A tree that keeps what it was read from: the order of fields, and numbers digit by digit.
 
+use std::sync::Arc;
+
 use zeroize::Zeroizing;
 
 /// Wiped when dropped, because any of them may be a key.
@@ -70,14 +72,19 @@ impl Value {
     }
 }
 
-/// Fields in their order.
+/// Fields in their order. Copies share them until one is changed: a configuration is large, and what
+/// is sent differs little from what runs.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub(super) struct Map(Vec<(Text, Value)>);
+pub(super) struct Map(Arc<Vec<(Text, Value)>>);
 
 impl Map {
     /// Of fields with different names.
-    pub(super) const fn of(fields: Vec<(Text, Value)>) -> Self {
-        Self(fields)
+    pub(super) fn of(fields: Vec<(Text, Value)>) -> Self {
+        Self(Arc::new(fields))
+    }
+
+    fn fields_mut(&mut self) -> &mut Vec<(Text, Value)> {
+        Arc::make_mut(&mut self.0)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
@@ -89,7 +96,10 @@ impl Map {
     }
 
     pub(super) fn get_mut(&mut self, key: &str) -> Option<&mut Value> {
-        self.0.iter_mut().find(|(found, _)| found.as_str() == key).map(|(_, value)| value)
+        self.fields_mut()
+            .iter_mut()
+            .find(|(found, _)| found.as_str() == key)
+            .map(|(_, value)| value)
     }
 
     /// The text that stands there, if one does.
@@ -102,7 +112,7 @@ impl Map {
         self.get(key).map_or(&[], Value::elements)
     }
 
-    pub(super) const fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
@@ -110,7 +120,7 @@ impl Map {
     pub(super) fn set(&mut self, key: &str, value: Value) {
         match self.get_mut(key) {
             Some(present) => *present = value,
-            None => self.0.push((Text::new(key.to_owned()), value)),
+            None => self.fields_mut().push((Text::new(key.to_owned()), value)),
         }
     }
 
@@ -119,19 +129,19 @@ impl Map {
         let place = self.0.iter().position(|(found, _)| found.as_str() == key);
         let at = place.unwrap_or(self.0.len());
         if at == self.0.len() {
-            self.0.push((Text::new(key.to_owned()), Value::Null));
+            self.fields_mut().push((Text::new(key.to_owned()), Value::Null));
         }
-        self.0[at].1.list_mut()
+        self.fields_mut()[at].1.list_mut()
     }
 
     pub(super) fn move_to_end(&mut self, key: &str) {
         if let Some(at) = self.0.iter().position(|(found, _)| found.as_str() == key) {
-            self.0[at..].rotate_left(1);
+            self.fields_mut()[at..].rotate_left(1);
         }
     }
 
     pub(super) fn remove(&mut self, key: &str) -> Option<Value> {
         let at = self.0.iter().position(|(found, _)| found.as_str() == key)?;
-        Some(self.0.remove(at).1)
+        Some(self.fields_mut().remove(at).1)
     }
 }

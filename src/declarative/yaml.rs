@@ -143,7 +143,9 @@ impl Loader {
                 }
             }
             Event::Scalar(text, style, anchor, tag) => {
-                let text = Text::new(text);
+                let mut text = Text::new(text);
+                // The parser's grew, to twice of what it holds.
+                text.shrink_to_fit();
                 self.ends_in_block = matches!(style, TScalarStyle::Literal | TScalarStyle::Folded)
                     && text.ends_with('\n');
                 let value = match (tag, style) {

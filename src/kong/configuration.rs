@@ -9,14 +9,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
-use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
+use serde::Deserialize;
 
 pub use self::entry::enter;
 pub use self::refusal::Bad;
-use super::{
-    Answer, Call, Failure, Kong, LIST_LIMIT, Lost, Method, Unanswered, Wire, judge, parse,
-};
+use super::{Answer, Call, Failure, Kong, Lost, Method, Unanswered, Wire, judge, parse};
+use crate::allowance::LARGEST;
 use crate::declarative::Document;
 use crate::quote::Quoted;
 
@@ -47,7 +45,9 @@ impl Hash {
     /// not, a configuration that runs would be sent once more, and not taken (304).
     #[must_use]
     pub fn of(document: &Document) -> Self {
-        Self(Md5::digest(&*document.to_json()).into())
+        let mut digest = Md5::new();
+        document.each_piece(&mut |piece| digest.update(piece));
+        Self(digest.finalize().into())
     }
 
     /// Whether Kong has no configuration, or one without any object.
@@ -124,15 +124,11 @@ impl<W: Wire> Kong<W> {
     }
 
     async fn export(&self) -> Result<Document, Failure> {
-        #[derive(Deserialize)]
-        struct Export {
-            config: Zeroizing<String>,
-        }
         let call = Call::new(Method::Get, "/config", None);
-        let call = Call { limit: LIST_LIMIT, more_time: EXPORT, ..call };
-        let answer = self.ask(call).await?;
-        let Export { config } = parse(&answer)?;
-        Document::parse_exported(config.as_bytes()).map_err(|problem| {
+        let call = Call { limit: LARGEST, more_time: EXPORT, ..call };
+        let Answer { status, body, .. } = self.ask(call).await?;
+        let another_body = || Failure::not_kong(format!("status {status} with another body"));
+        Document::exported(body).ok_or_else(another_body)?.map_err(|problem| {
             Failure::not_kong(format!("its configuration cannot be read: {problem}"))
         })
     }
@@ -143,7 +139,7 @@ impl<W: Wire> Kong<W> {
     ///
     /// Says what Kong will not have; then it goes on with what it ran.
     pub async fn load(&self, document: &Document) -> Result<(), NotLoaded> {
-        let body = posted(document);
+        let body = super::wiped(document.posted());
         // What refers to a bad object is named in the second form only.
         let mut words = Quoted::new("");
         for more in ["&flatten_errors=1", ""] {
@@ -163,7 +159,7 @@ impl<W: Wire> Kong<W> {
         let path = format!("/config?check_hash=1{more}");
         let more_time = PER_MEGABYTE.saturating_mul(megabytes);
         let call = Call::new(Method::Post, &path, Some(body.clone()));
-        let call = Call { limit: LIST_LIMIT, more_time, ..call };
+        let call = Call { limit: LARGEST, more_time, ..call };
         let answer = match self.exchange(call).await {
             Ok(answer) => answer,
             // That it takes its time is no silence.
@@ -196,18 +192,6 @@ fn too_large(answer: &Answer) -> Failure {
     Failure::Refused { status: answer.status, message: Quoted::new(message) }
 }
 
-/// JSON in JSON: Kong takes the hash of a text alone.
-fn posted(document: &Document) -> Bytes {
-    #[derive(Serialize)]
-    struct Posted<'a> {
-        config: &'a str,
-    }
-    let text = document.to_json();
-    // It was written from texts.
-    let config = std::str::from_utf8(&text).unwrap_or_default();
-    super::wiped_json(&Posted { config })
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(
@@ -222,6 +206,7 @@ mod tests {
 
     use serde_json::{Value, json};
     use testkit::kong_model::{KongModel, Request};
+    use zeroize::Zeroizing;
 
     use super::*;
     use crate::metrics::Metrics;

@@ -20,6 +20,7 @@ use self::credentials::{Files, server_name};
 use self::lost::lost;
 use super::elsewhere::Candidates;
 use super::{Answer, Call, Elsewhere, Lost, Method, Wire};
+use crate::allowance::allowance;
 use crate::settings::{Admin, AdminUrl};
 use crate::volume::{Identity, Mounted, Source};
 
@@ -35,6 +36,8 @@ pub struct AdminClient {
     url: AdminUrl,
     files: Option<Source>,
     ready: Result<Ready, Unusable>,
+    /// No larger answer fits into our memory.
+    allowance: usize,
     pub(super) elsewhere: Candidates,
 }
 
@@ -55,6 +58,7 @@ impl AdminClient {
             url: url.clone(),
             files: (!files.is_empty()).then(|| Source::new(files, Vec::new())),
             ready: Err(Unusable::NotRead),
+            allowance: allowance(),
             elsewhere: Candidates::beside(url),
         };
         client.ready = client.load();
@@ -104,7 +108,10 @@ impl Wire for AdminClient {
             request = request.header(CONTENT_TYPE, "application/json").body(body);
         }
         let response = request.send().await.map_err(|error| lost(&error))?;
-        collect(response, call.limit).await
+        // Kong repeats the configuration that it took, with its keys, and nobody reads that.
+        let is_echo = call.method == Method::Post && response.status().is_success();
+        let keep = if is_echo { Keep::Nothing } else { Keep::Body };
+        collect(response, call.limit.min(self.allowance), keep).await
     }
 
     fn refresh(&mut self) -> Result<(), Unusable> {
@@ -130,21 +137,52 @@ impl Wire for AdminClient {
     }
 }
 
-/// Reads at most `limit` bytes.
-pub(super) async fn collect(mut response: reqwest::Response, limit: usize) -> Result<Answer, Lost> {
+/// What is kept of an answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    Body,
+    Nothing,
+}
+
+/// Reads an answer to its end; of one that is kept, at most `limit` bytes.
+pub(super) async fn collect(
+    mut response: reqwest::Response,
+    limit: usize,
+    keep: Keep,
+) -> Result<Answer, Lost> {
     let status = response.status().as_u16();
     let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
     let is_json = text(CONTENT_TYPE).is_some_and(|kind| kind.starts_with("application/json"));
     let retry_after = text(RETRY_AFTER).and_then(|wish| wish.trim().parse().ok());
+    // Kong tells the length: memory for that, and no more.
+    let announced = response.content_length().unwrap_or(0);
+    let announced = usize::try_from(announced).unwrap_or(usize::MAX);
+    if keep == Keep::Body && announced > limit {
+        return Err(Lost::TooLarge { limit });
+    }
     let mut body = Zeroizing::new(Vec::new());
     while let Some(chunk) = response.chunk().await.map_err(|error| lost(&error))? {
+        if keep == Keep::Nothing {
+            continue;
+        }
         if body.len() + chunk.len() > limit {
             return Err(Lost::TooLarge { limit });
         }
-        body.extend_from_slice(&chunk);
+        append(&mut body, &chunk, announced, limit);
     }
     Ok(Answer { status, is_json, retry_after: retry_after.map(Duration::from_secs), body })
 }
+
+/// Where the length was not `announced`, the buffer doubles, but not beyond `limit`.
+fn append(body: &mut Vec<u8>, chunk: &[u8], announced: usize, limit: usize) {
+    let length = body.len() + chunk.len();
+    if length > body.capacity() {
+        let room = (2 * body.capacity()).min(limit).max(announced).max(length);
+        body.reserve_exact(room - body.len());
+    }
+    body.extend_from_slice(chunk);
+}
+
 fn client(settings: &Admin, url: &AdminUrl, files: &Files) -> Result<Client, Unusable> {
     let host = url.as_url().host_str().unwrap_or_default();
     Client::builder()

@@ -12,16 +12,18 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 pub use self::authorities::Refused;
-use super::{Answer, Call, Failure, Kong, LIST_LIMIT, Method, Wire, parse};
+use super::{Answer, Call, Failure, Kong, Method, Wire, parse};
 use crate::desired::Desired;
 use crate::held::{Held, Snapshot};
 use crate::names::Sni;
 use crate::quote::Quoted;
 
-/// Kong's largest page.
-const PAGE: usize = 1000;
-/// A list has no more pages: one that does not end is no list of Kong's.
-const MOST_PAGES: usize = 100;
+/// Objects of a page: as many as Kong gives, and fewer where these are too large.
+const PAGES: [usize; 3] = [1000, 100, 10];
+/// A page is no larger, in bytes: with what is read from it, it has to fit into little memory.
+const PAGE_LIMIT: usize = 8 * 1024 * 1024;
+/// A list has no more objects: one that does not end would be read for ever.
+const MOST_OBJECTS: usize = 100_000;
 
 /// What a binding has to know of Kong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +35,13 @@ pub enum Query {
         /// The names that it would have.
         names: BTreeSet<Sni>,
     },
-    /// All certificates.
-    AllCertificates,
+    /// Certificates with one of these ids, and those that have one of these names, out of all.
+    Certificates {
+        /// Ids.
+        ids: BTreeSet<Uuid>,
+        /// Names.
+        names: BTreeSet<Sni>,
+    },
     /// CA certificates.
     Authorities {
         /// Those of which it is asked whether anything refers to them.
@@ -45,21 +52,32 @@ pub enum Query {
 }
 
 impl Query {
-    /// What is read once for several of `queries`: all certificates for `many` of them, and whatever
-    /// is a list in any case.
+    /// What is read once for several of `queries`: the list of certificates for `many` of them, and
+    /// whatever is a list in any case.
     pub fn together<'a>(queries: impl Iterator<Item = &'a Self>, many: usize) -> Vec<Self> {
         let (mut certificates, mut licenses) = (0, false);
+        let (mut wanted, mut wanted_names) = (BTreeSet::new(), BTreeSet::new());
         let mut authorities = None::<BTreeSet<Uuid>>;
         for query in queries {
             match query {
-                Self::Certificate { .. } | Self::AllCertificates => certificates += 1,
+                Self::Certificate { id, names } => {
+                    certificates += 1;
+                    wanted.insert(*id);
+                    wanted_names.extend(names.iter().cloned());
+                }
+                Self::Certificates { ids, names } => {
+                    certificates += ids.len();
+                    wanted.extend(ids);
+                    wanted_names.extend(names.iter().cloned());
+                }
                 Self::Authorities { doubted } => {
                     authorities.get_or_insert_default().extend(doubted);
                 }
                 Self::Licenses => licenses = true,
             }
         }
-        let certificates = (certificates >= many).then_some(Self::AllCertificates);
+        let certificates = (certificates >= many)
+            .then_some(Self::Certificates { ids: wanted, names: wanted_names });
         let authorities = authorities.map(|doubted| Self::Authorities { doubted });
         let licenses = licenses.then_some(Self::Licenses);
         [certificates, authorities, licenses].into_iter().flatten().collect()
@@ -70,7 +88,7 @@ impl Query {
     pub const fn covers(&self, other: &Self) -> bool {
         matches!(
             (self, other),
-            (Self::AllCertificates, Self::Certificate { .. })
+            (Self::Certificates { .. }, Self::Certificate { .. })
                 | (Self::Authorities { .. }, Self::Authorities { .. })
                 | (Self::Licenses, Self::Licenses)
         )
@@ -89,7 +107,9 @@ impl<W: Wire> Kong<W> {
             Query::Certificate { id, names } => {
                 self.look_at_certificate(*id, names, &mut snapshot).await?;
             }
-            Query::AllCertificates => self.look_at_certificates(&mut snapshot).await?,
+            Query::Certificates { ids, names } => {
+                self.look_at_certificates(ids, names, &mut snapshot).await?;
+            }
             Query::Authorities { doubted } => {
                 self.look_at_authorities(doubted, &mut snapshot).await?;
             }
@@ -172,15 +192,30 @@ impl<W: Wire> Kong<W> {
     ) -> Result<(), Failure> {
         let mut offset = None::<String>;
         let mut seen = BTreeSet::new();
-        for _ in 0..MOST_PAGES {
-            let page = offset
+        let (mut sizes, mut read) = (&PAGES[..], 0);
+        while read < MOST_OBJECTS {
+            let place = offset
                 .as_deref()
                 .map_or_else(String::new, |offset| format!("&offset={}", percent_encoded(offset)));
-            let path = self.placed(&format!("{list}?size={PAGE}{page}"));
-            let call = Call { limit: LIST_LIMIT, ..Call::new(Method::Get, path, None) };
-            let answer = self.ask(call).await?;
+            let path = self.placed(&format!("{list}?size={}{place}", sizes[0]));
+            let call = Call { limit: PAGE_LIMIT, ..Call::new(Method::Get, path, None) };
+            let answer = match self.ask(call).await {
+                Err(Failure::TooLarge { .. }) if sizes.len() > 1 => {
+                    sizes = &sizes[1..];
+                    continue;
+                }
+                Err(Failure::TooLarge { .. }) => {
+                    let (few, limit) = (sizes[0], PAGE_LIMIT);
+                    return Err(Failure::not_kong(format!(
+                        "{few} objects of its list {list} are larger than {limit} bytes"
+                    )));
+                }
+                answer => answer?,
+            };
             let page: Page<T> = parse(&answer)?;
             take(page.data, &answer.body);
+            // A page with nothing on it counts, too.
+            read += sizes[0];
             match page.offset {
                 Some(next) if seen.insert(next.clone()) => offset = Some(next),
                 Some(_) => {
@@ -189,7 +224,10 @@ impl<W: Wire> Kong<W> {
                 None => return Ok(()),
             }
         }
-        Err(Failure::not_kong(format!("its list {list} has more than {MOST_PAGES} pages")))
+        let detail = format!(
+            "its list {list} has more than {MOST_OBJECTS} objects, and is not read to its end; delete those that nobody needs"
+        );
+        Err(Failure::TooLarge { detail })
     }
 }
 

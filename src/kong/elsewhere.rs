@@ -13,7 +13,7 @@ use rustls::ClientConfig;
 use rustls::crypto::aws_lc_rs;
 use tokio::time::{Instant, timeout};
 
-use super::connect::collect;
+use super::connect::{Keep, collect};
 use super::node::{Root, root};
 use super::{Answer, Failure, Kong, OBJECT_LIMIT, Wire, parse};
 use crate::settings::AdminUrl;
@@ -174,7 +174,7 @@ async fn ask(client: &Client, url: &Url) -> Option<Elsewhere> {
     let response = client.get(url.clone()).send().await.ok()?;
     let server = response.headers().get(SERVER);
     let is_kong = server.is_some_and(|server| server.as_bytes().starts_with(b"kong/"));
-    let answer = collect(response, OBJECT_LIMIT).await.ok()?;
+    let answer = collect(response, OBJECT_LIMIT, Keep::Body).await.ok()?;
     let wants_credentials = is_kong && matches!(answer.status, 401 | 403);
     let url = url.as_str().trim_end_matches('/').to_owned();
     (wants_credentials || is_admin_api(&answer)).then_some(Elsewhere { url, wants_credentials })

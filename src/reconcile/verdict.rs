@@ -207,7 +207,7 @@ impl Verdict {
             Failure::NoSuchPath { .. } => (State::Unreachable, Reason::NoSuchPath),
             Failure::NoLicenses => (State::Unsupported, Reason::NoLicenses),
             Failure::NotKong { .. } => (State::Unreachable, Reason::NotKong),
-            Failure::Unavailable { .. } | Failure::NotSent => {
+            Failure::Unavailable { .. } | Failure::TooLarge { .. } | Failure::NotSent => {
                 (State::Unreachable, Reason::NoAnswer)
             }
         };

@@ -34,11 +34,20 @@ impl<W: Wire> Kong<W> {
         Ok(())
     }
 
+    /// Of all, which may be many, those are kept that are of interest.
     pub(super) async fn look_at_certificates(
         &self,
+        ids: &BTreeSet<Uuid>,
+        names: &BTreeSet<Sni>,
         snapshot: &mut Snapshot,
     ) -> Result<(), Failure> {
-        self.each("/certificates", |object: Object| snapshot.insert(object.into())).await
+        let names: BTreeSet<&str> = names.iter().map(AsRef::as_ref).collect();
+        self.each("/certificates", |Listed(held)| {
+            if ids.contains(&held.id) || held.snis.iter().any(|sni| names.contains(sni.as_str())) {
+                snapshot.insert(held);
+            }
+        })
+        .await
     }
 
     /// Writes one object, and then moves the names to it that are taken from others.
@@ -190,6 +199,17 @@ struct Object {
     snis: Option<Vec<String>>,
     tags: Option<Vec<String>>,
     created_at: Option<i64>,
+}
+
+/// One of a page, of which only what is kept takes memory while the page is read.
+#[derive(Deserialize)]
+#[serde(from = "Object")]
+struct Listed(HeldCertificate);
+
+impl From<Object> for Listed {
+    fn from(object: Object) -> Self {
+        Self(object.into())
+    }
 }
 
 /// Whether a key is a `{vault://…}` reference: all that is ever looked at.

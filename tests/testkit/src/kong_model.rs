@@ -47,7 +47,7 @@ use serving::{Cache, Instead};
 pub use serving::{Offers, Serving};
 pub use yaml::load as read_yaml;
 
-/// Larger bodies are refused by nginx (`client_max_body_size` of the Admin API).
+/// Larger bodies are refused by nginx, by default (`client_max_body_size` of the Admin API).
 const LARGEST_BODY: usize = 10 * 1024 * 1024;
 /// The moment of the recordings; a model's clock stands there until it is set.
 const RECORDED: i64 = 1_795_324_280;
@@ -66,6 +66,7 @@ pub struct KongModel {
     default: Arc<CertifiedKey>,
     instead: Instead,
     root: Value,
+    largest_body: usize,
     now: i64,
     requests: Vec<Seen>,
     writes: u64,
@@ -119,6 +120,7 @@ impl KongModel {
             default: serving::self_signed(),
             instead: Instead::default(),
             root: node::root(),
+            largest_body: LARGEST_BODY,
             now: RECORDED,
             requests: Vec::new(),
             writes: 0,
@@ -221,6 +223,11 @@ impl KongModel {
         let configuration = &mut self.root["configuration"];
         configuration["db_update_frequency"] = frequency.into();
         configuration["db_update_propagation"] = propagation.into();
+    }
+
+    /// Takes bodies of so many bytes (`nginx_admin_client_max_body_size`).
+    pub fn set_largest_body(&mut self, bytes: usize) {
+        self.largest_body = bytes;
     }
 
     /// Every request answered, in order.
@@ -339,7 +346,7 @@ impl KongModel {
     }
 
     fn dispatch(&mut self, request: &Request) -> Result<Answer, Refusal> {
-        if request.body.len() > LARGEST_BODY {
+        if request.body.len() > self.largest_body {
             let page = Answer::page("413 Request Entity Too Large");
             return Ok(page.without_header("access-control-allow-origin"));
         }
