@@ -1,11 +1,12 @@
-//! Who comes to the port, and how it behaves. All come from the address that the probes come from,
-//! which is the worst case.
+//! Who comes to the port, from where, and how it behaves.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -16,6 +17,26 @@ const DRIP: Duration = Duration::from_millis(100);
 const REST: Duration = Duration::from_secs(1);
 /// No connection lasts longer.
 const LONGEST: Duration = Duration::from_secs(20);
+
+/// Where visitors come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// All from the address that the probes come from.
+    One,
+    /// From more addresses than there are places: no limit for each of them is a limit for all.
+    Many,
+}
+
+impl Origin {
+    /// Of the visitor with this number. The probes come from 127.0.0.1.
+    fn address(self, number: usize) -> Ipv4Addr {
+        let host = u8::try_from(number % 250).unwrap();
+        match self {
+            Self::One => Ipv4Addr::LOCALHOST,
+            Self::Many => Ipv4Addr::new(127, 0, 0, 2 + host),
+        }
+    }
+}
 
 /// What a visitor does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +87,14 @@ impl Visit {
         match self {
             Self::Idle | Self::Drip | Self::NeverRead | Self::ReadSlowly => CROWD,
             _ => FEW,
+        }
+    }
+
+    /// Those that take all places come from many addresses, too: before they ask, and after.
+    pub(crate) fn origins(self) -> &'static [Origin] {
+        match self {
+            Self::Idle | Self::NeverRead => &[Origin::One, Origin::Many],
+            _ => &[Origin::One],
         }
     }
 
@@ -137,40 +166,68 @@ async fn read_all(stream: &mut TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-/// All that came; they go when dropped.
-pub(crate) struct Visitors(JoinSet<()>);
+/// All that came, on a thread of their own: what they do does not delay whoever is measured. They go
+/// when dropped.
+pub(crate) struct Visitors {
+    /// Ends them when dropped.
+    stay: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
 
 impl Visitors {
     /// Returns when each has come once.
-    pub(crate) async fn come(address: SocketAddr, visit: Visit) -> Self {
-        let mut visitors = JoinSet::new();
-        for _ in 0..visit.count() {
-            let stream = connected(address).await;
-            visitors.spawn(async move {
-                let mut stream = stream;
-                loop {
-                    // One that is sent away comes again.
-                    let _ = timeout(LONGEST, visit.visit(stream)).await;
-                    if visit.count() == CROWD {
-                        sleep(REST).await;
-                    }
-                    stream = connected(address).await;
-                }
+    pub(crate) async fn come(address: SocketAddr, visit: Visit, origin: Origin) -> Self {
+        let (stay, leave) = oneshot::channel();
+        let (all_came, come) = oneshot::channel();
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async move {
+                let visitors = crowd(address, visit, origin).await;
+                all_came.send(()).unwrap();
+                let _: Result<(), _> = leave.await;
+                drop(visitors);
             });
-        }
-        Self(visitors)
-    }
-
-    pub(crate) async fn leave(mut self) {
-        self.0.shutdown().await;
+        });
+        let visitors = Self { stay: Some(stay), thread: Some(thread) };
+        come.await.unwrap();
+        visitors
     }
 }
 
+impl Drop for Visitors {
+    fn drop(&mut self) {
+        drop(self.stay.take());
+        let left = self.thread.take().unwrap().join();
+        assert!(left.is_ok() || thread::panicking(), "visitors panicked");
+    }
+}
+
+async fn crowd(address: SocketAddr, visit: Visit, origin: Origin) -> JoinSet<()> {
+    let mut visitors = JoinSet::new();
+    for number in 0..visit.count() {
+        let from = origin.address(number);
+        let stream = connected(from, address).await;
+        visitors.spawn(async move {
+            let mut stream = stream;
+            loop {
+                // One that is sent away comes again.
+                let _ = timeout(LONGEST, visit.visit(stream)).await;
+                if visit.count() == CROWD {
+                    sleep(REST).await;
+                }
+                stream = connected(from, address).await;
+            }
+        });
+    }
+    visitors
+}
+
 /// With a buffer so small that a long page does not fit.
-async fn connected(address: SocketAddr) -> TcpStream {
+async fn connected(from: Ipv4Addr, address: SocketAddr) -> TcpStream {
     loop {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
+        socket.bind((from, 0).into()).unwrap();
         if let Ok(stream) = socket.connect(address).await {
             return stream;
         }
