@@ -95,7 +95,7 @@ impl Facts {
 
     /// Of a licence, as its JSON is spelled canonically.
     pub(super) fn of_license(canonical: &[u8], validity: Validity) -> Self {
-        Self::unserved(Fingerprint::of_parts(std::iter::once(canonical)), validity)
+        Self::unserved(Fingerprint::of_text(canonical), validity)
     }
 
     /// Of what no handshake shows.

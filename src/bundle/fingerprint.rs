@@ -10,10 +10,13 @@ use super::chain::Chain;
 /// Identity of the chain or chains: SHA-256 over the DER of every certificate, each after its
 /// length. The key adds nothing to it, nor does the PEM around the DER, nor which of two chains is
 /// the main one. That of authorities is over their DER in ascending order, that of a licence over
-/// its JSON with sorted keys and without white space. Shown as 64 lower-case hex digits.
+/// its JSON with sorted keys and without white space, and 64 zero bytes. Shown as 64 lower-case hex
+/// digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint([u8; 32]);
 
+/// As long as a block.
+const NOTHING: [u8; 64] = [0; 64];
 /// Stands where a certificate's length would, between two chains: no certificate is that long.
 const NEXT_CHAIN: u64 = u64::MAX;
 
@@ -31,13 +34,17 @@ impl Fingerprint {
         Self(hash.finalize().into())
     }
 
-    /// Of one chain in DER, or of whatever else a bundle is made of.
-    /// Of a text as it is, which is no certificate.
+    /// Of a text as it is, which is no certificate, and may be a secret.
     #[must_use]
     pub fn of_text(text: &[u8]) -> Self {
-        Self::of_parts(std::iter::once(text))
+        let mut hash = Sha256::new();
+        add_parts(&mut hash, std::iter::once(text));
+        // A hash that is finished leaves copies of its last block behind.
+        hash.update(NOTHING);
+        Self(hash.finalize().into())
     }
 
+    /// Of one chain in DER, or of CA certificates.
     pub(super) fn of_parts<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Self {
         let mut hash = Sha256::new();
         add_parts(&mut hash, parts);

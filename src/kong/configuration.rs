@@ -47,7 +47,8 @@ impl Hash {
     pub fn of(document: &Document) -> Self {
         let mut digest = Md5::new();
         document.each_piece(&mut |piece| digest.update(piece));
-        Self(digest.finalize().into())
+        // In place: what is moved is not wiped.
+        Self(digest.finalize_reset().into())
     }
 
     /// Whether Kong has no configuration, or one without any object.
