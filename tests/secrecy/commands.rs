@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::{
     Answer, CertifiedPair, Fault, KeyKind, KongStandIn, Pki, Request, SecretVolume, SidecarProcess,
@@ -49,71 +49,29 @@ impl Estate {
         {
             secrets.add_text(name, text);
         }
-        let mut issue = |name: &str, kind| {
-            let pair = pki.leaf(&[&format!("{name}.test")]).kind(kind).issue();
-            for pem in pair.key().pem_encodings() {
-                secrets.add_pem(&format!("the key of {name}"), &pem);
-            }
-            pair
-        };
-        let pairs = ["pkcs8", "dual", "odd", "client", "reloaded", "others"]
-            .map(|name| issue(name, KeyKind::Rsa2048));
-        let [pkcs8, rsa, odd, client, reloaded, others] = pairs;
-        let (sec1, ec, other) = (
-            issue("sec1", KeyKind::P384),
-            issue("dual", KeyKind::P256),
-            issue("odd", KeyKind::P256),
-        );
+        let pairs = Pairs::issue(&pki, &mut secrets);
         let files = Files { home: home.path() };
-        files.publish("certs/pkcs8", &pkcs8.chain_pem(), &pkcs8.key_pem());
-        files.publish("certs/sec1", &sec1.chain_pem(), &sec1.key().sec1_pem().unwrap());
-        files.publish("certs/odd", &odd.chain_pem(), &other.key_pem());
-        files.publish("certs/swapped", &other.key_pem(), &other.chain_pem());
-        files.publish_dual("certs/dual", &rsa, &ec);
-        files.publish("reload/good", &reloaded.chain_pem(), &reloaded.key_pem());
-        files.publish("reload/odd", &reloaded.chain_pem(), &odd.key_pem());
-        let ca_with_key = pki.root().pem() + &odd.key_pem();
-        let mut settings: Vec<(&str, String)> = vec![
+        pairs.publish(&files);
+        let keyed = pki.root().pem() + &pairs.odd.key_pem();
+        let mut settings = bindings(&files);
+        settings.extend(credentials(&files, &admin, &pairs.client));
+        settings.extend([
             ("ADMIN__URL", front.url("127.0.0.1")),
-            ("ADMIN__TIMEOUT", "2s".to_owned()),
-            ("ADMIN__TOKEN_FILE", files.write("token", TOKEN)),
-            ("ADMIN__HEADERS_FILE", files.write("headers", &format!("X-Api-Key: {HEADER}\n"))),
-            ("ADMIN__CA_FILE", files.write("admin.crt", &admin.root().pem())),
-            ("ADMIN__CLIENT_CERT_FILE", files.write("client.crt", &signed(&admin, &client))),
-            ("ADMIN__CLIENT_KEY_FILE", files.write("client.key", &client.key_pem())),
-            ("CERTS_DIR", files.path("certs")),
-            ("CERTIFICATES__DUAL__CERT_ALT", "ec.crt".to_owned()),
-            ("CERTIFICATES__DUAL__KEY_ALT", "ec.key".to_owned()),
             ("CA_CERTIFICATES__TRUST__FILE", files.write("ca.crt", &pki.root().pem())),
-            ("CA_CERTIFICATES__KEYED__FILE", files.write("keyed.crt", &ca_with_key)),
+            ("CA_CERTIFICATES__KEYED__FILE", files.write("keyed.crt", &keyed)),
             ("LICENSES__EE__FILE", files.write("ee.json", &license(0, &mut secrets))),
-            ("RELOAD__FILES__NGINX__DIR", files.path("reload/good")),
-            ("RELOAD__FILES__NGINX_ODD__DIR", files.path("reload/odd")),
-            // Of no process: no nginx of this machine is signalled.
-            ("RELOAD__PID_FILE", files.path("nginx.pid")),
-            ("LOG__LEVEL", "trace".to_owned()),
-            ("LISTEN", "127.0.0.1:0".to_owned()),
-        ];
-        let certificate = json!({
-            "id": "11111111-1111-4111-8111-111111111111", "cert": others.chain_pem(),
-            "key": others.key_pem(), "snis": [{ "name": "others.test" }],
-        });
+        ]);
         if is_dbless {
-            let config = json!({
-                "_format_version": "3.0",
-                "consumers": [{ "username": "ann", "keyauth_credentials": [{ "key": CREDENTIAL }] }],
-                "certificates": [certificate],
-            });
-            settings.push(("DECLARATIVE__FILE", files.write("kong.json", &config.to_string())));
+            let config = configuration_with(&pairs.others).to_string();
+            settings.push(("DECLARATIVE__FILE", files.write("kong.json", &config)));
         } else {
-            let mut body = certificate;
-            body["snis"] = json!(["others.test"]);
-            let put = Request::json("POST", "/certificates", &body);
-            kong.model().elsewhere(|model| model.answer(&put));
+            let post = Request::json("POST", "/certificates", &object_with(&pairs.others));
+            kong.model().elsewhere(|model| model.answer(&post));
         }
         let settings = settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        let echo = format!("{TOKEN} {CREDENTIAL} {} {}", pkcs8.key_pem(), others.key_pem());
-        Self { kong, _front: front, home, settings, secrets, pki, pair: pkcs8, echo }
+        let Pairs { pkcs8: pair, others, .. } = pairs;
+        let echo = format!("{TOKEN} {CREDENTIAL} {} {}", pair.key_pem(), others.key_pem());
+        Self { kong, _front: front, home, settings, secrets, pki, pair, echo }
     }
 
     /// What the Admin API answers: as Kong does, or with all that is secret in its words. And the
@@ -160,6 +118,101 @@ impl Estate {
         let found = said.lines().find_map(|line| Some((self.secrets.finds(line)?, line)));
         assert!(found.is_none() && self.secrets.finds(said).is_none(), "{what}: {found:?}");
     }
+}
+
+/// All pairs with keys that nobody may say.
+struct Pairs {
+    pkcs8: CertifiedPair,
+    sec1: CertifiedPair,
+    /// Both of one binding.
+    dual: [CertifiedPair; 2],
+    odd: CertifiedPair,
+    /// Of another kind than the certificate beside which its key is put.
+    other: CertifiedPair,
+    client: CertifiedPair,
+    reloaded: CertifiedPair,
+    /// In Kong already, and someone else's.
+    others: CertifiedPair,
+}
+
+impl Pairs {
+    fn issue(pki: &Pki, secrets: &mut Searcher) -> Self {
+        let mut issue = |name: &str, kind| {
+            let pair = pki.leaf(&[&format!("{name}.test")]).kind(kind).issue();
+            for pem in pair.key().pem_encodings() {
+                secrets.add_pem(&format!("the key of {name}"), &pem);
+            }
+            pair
+        };
+        Self {
+            pkcs8: issue("pkcs8", KeyKind::Rsa2048),
+            sec1: issue("sec1", KeyKind::P384),
+            dual: [issue("dual", KeyKind::Rsa2048), issue("dual", KeyKind::P256)],
+            odd: issue("odd", KeyKind::Rsa2048),
+            other: issue("odd", KeyKind::P256),
+            client: issue("client", KeyKind::Rsa2048),
+            reloaded: issue("reloaded", KeyKind::Rsa2048),
+            others: issue("others", KeyKind::Rsa2048),
+        }
+    }
+
+    fn publish(&self, files: &Files<'_>) {
+        let Self { pkcs8, sec1, dual: [rsa, ec], odd, other, reloaded, .. } = self;
+        files.publish("certs/pkcs8", &pkcs8.chain_pem(), &pkcs8.key_pem());
+        files.publish("certs/sec1", &sec1.chain_pem(), &sec1.key().sec1_pem().unwrap());
+        files.publish("certs/odd", &odd.chain_pem(), &other.key_pem());
+        files.publish("certs/swapped", &other.key_pem(), &other.chain_pem());
+        files.publish_dual("certs/dual", rsa, ec);
+        files.publish("reload/good", &reloaded.chain_pem(), &reloaded.key_pem());
+        files.publish("reload/odd", &reloaded.chain_pem(), &odd.key_pem());
+    }
+}
+
+type Setting = (&'static str, String);
+
+/// Where the bindings of pairs are, and what else is the same for all.
+fn bindings(files: &Files<'_>) -> Vec<Setting> {
+    vec![
+        ("CERTS_DIR", files.path("certs")),
+        ("CERTIFICATES__DUAL__CERT_ALT", "ec.crt".to_owned()),
+        ("CERTIFICATES__DUAL__KEY_ALT", "ec.key".to_owned()),
+        ("RELOAD__FILES__NGINX__DIR", files.path("reload/good")),
+        ("RELOAD__FILES__NGINX_ODD__DIR", files.path("reload/odd")),
+        // Of no process: no nginx of this machine is signalled.
+        ("RELOAD__PID_FILE", files.path("nginx.pid")),
+        ("LOG__LEVEL", "trace".to_owned()),
+        ("LISTEN", "127.0.0.1:0".to_owned()),
+    ]
+}
+
+/// All that an Admin API may ask for.
+fn credentials(files: &Files<'_>, admin: &Pki, client: &CertifiedPair) -> [Setting; 6] {
+    [
+        ("ADMIN__TIMEOUT", "2s".to_owned()),
+        ("ADMIN__TOKEN_FILE", files.write("token", TOKEN)),
+        ("ADMIN__HEADERS_FILE", files.write("headers", &format!("X-Api-Key: {HEADER}\n"))),
+        ("ADMIN__CA_FILE", files.write("admin.crt", &admin.root().pem())),
+        ("ADMIN__CLIENT_CERT_FILE", files.write("client.crt", &signed(admin, client))),
+        ("ADMIN__CLIENT_KEY_FILE", files.write("client.key", &client.key_pem())),
+    ]
+}
+
+/// As it stands in a database.
+fn object_with(others: &CertifiedPair) -> Value {
+    json!({
+        "id": "11111111-1111-4111-8111-111111111111", "cert": others.chain_pem(),
+        "key": others.key_pem(), "snis": ["others.test"],
+    })
+}
+
+fn configuration_with(others: &CertifiedPair) -> Value {
+    let mut certificate = object_with(others);
+    certificate["snis"] = json!([{ "name": "others.test" }]);
+    json!({
+        "_format_version": "3.0",
+        "consumers": [{ "username": "ann", "keyauth_credentials": [{ "key": CREDENTIAL }] }],
+        "certificates": [certificate],
+    })
 }
 
 /// Where the files of an estate are.
@@ -230,9 +283,12 @@ async fn no_command_says_a_secret(is_dbless: bool) {
         let said = estate.said_by(arguments, &[]).await;
         estate.assert_no_secret(&format!("{arguments:?}"), &said);
     }
-    for arguments in [&["sync", "--timeout", TOKEN][..], &["probe", TOKEN], &[&*estate.echo]] {
+    // Whoever gives a key by mistake, and what stands around it, does not find it in the output.
+    let echo = &*estate.echo;
+    for arguments in [&["sync", "--timeout", echo][..], &["probe", echo], &[echo]] {
         let said = estate.said_by(arguments, &[]).await;
-        assert!(!said.contains("BEGIN"), "{said}");
+        assert!(said.contains("an argument holds PEM"), "{said}");
+        estate.assert_no_secret("an argument", &said);
     }
 }
 
