@@ -87,6 +87,10 @@ pub struct Pages {
 /// # Errors
 ///
 /// If the address is taken, or not ours.
+///
+/// # Panics
+///
+/// Outside of a tokio runtime, which the port is registered with.
 pub fn bind(listen: Listen) -> Result<TcpListener, CannotListen> {
     let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT));
     let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT));
