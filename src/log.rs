@@ -48,6 +48,8 @@ messages! {
         "The kernel watches no more files for us. `problem` names the limit to raise. Changes are found after up to `POLL_INTERVAL`.";
     WATCHED_AGAIN: INFO "files are watched again",
         "What forbade it has passed.";
+    EVENTS_LOST: DEBUG "file events were lost",
+        "There were more than the kernel keeps (`fs.inotify.max_queued_events`). All files are looked at.";
     NEVER_RENEWED: WARN "the mount never shows a renewal",
         "kubelet does not update this mount (`subPath`). Mount the directory.";
     GENERATION: INFO "generation seen",

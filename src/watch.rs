@@ -17,6 +17,7 @@ use notify::{ErrorKind, Event, EventKind, NullWatcher, RecursiveMode};
 use rustix::io::Errno;
 use tokio::sync::mpsc;
 
+use crate::log::tell;
 use crate::quote::Quoted;
 
 /// Wake-ups that wait to be taken; more of them become one that says "everywhere".
@@ -107,7 +108,10 @@ pub fn deaf() -> Make {
 
 fn forward(waker: &Waker, event: notify::Result<Event>) {
     match event {
-        Ok(event) if event.need_rescan() => waker.wake(Wake::Everywhere),
+        Ok(event) if event.need_rescan() => {
+            tell!(EVENTS_LOST);
+            waker.wake(Wake::Everywhere);
+        }
         Ok(event) if is_own_read(event.kind) => {}
         Ok(Event { kind: EventKind::Remove(_), paths, .. }) => {
             paths.into_iter().for_each(|path| waker.wake(Wake::Gone(path)));

@@ -11,7 +11,7 @@ use kong_cert_reloader::settings::Settings;
 use kong_cert_reloader::status::{BindingStatus, State};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use testkit::{CertifiedPair, KongStandIn, Pki, SecretVolume, SidecarProcess};
+use testkit::{CertifiedPair, KongStandIn, Pki, SecretVolume, SidecarProcess, not_tested};
 use tokio::time::timeout;
 
 use super::kong::KongInProcess;
@@ -22,6 +22,8 @@ use super::table::Table;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_kong-cert-reloader");
 /// Nothing that is waited for takes longer on any machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// A longer queue of events is not filled.
+const LONGEST_QUEUE: usize = 100_000;
 const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A sidecar that hears of files by the kernel alone.
@@ -84,12 +86,11 @@ async fn of_a_thousand_swaps_in_ten_seconds_few_are_written_all_whole_and_the_la
             let next = began + Duration::from_millis(10) * turn;
             thread::sleep(next.saturating_duration_since(Instant::now()));
         }
-        (began.elapsed(), Instant::now())
+        (began, began.elapsed())
     });
     scene.until_in_sync_with(&last).await;
-    let served = Instant::now();
-    let (took, ended) = kubelet.join().unwrap();
-    let after = served.saturating_duration_since(ended);
+    let (began, took) = kubelet.join().unwrap();
+    let served = began.elapsed();
 
     let sent = scene.kong.bodies();
     let sent = sent.iter().map(|body| serde_json::from_slice::<Value>(body).unwrap());
@@ -103,10 +104,10 @@ async fn of_a_thousand_swaps_in_ten_seconds_few_are_written_all_whole_and_the_la
         sent.filter(|sent| sent["cert"].is_string()).map(generation).collect();
     assert!(written.is_sorted(), "{written:?}");
     println!("{SWAPS} swaps in {took:?}, of which were written: {written:?}");
-    println!("the last was served {after:?} after it was swapped");
-    // Ten, and then one every 6 s.
-    assert!(written.len() as u64 <= 1 + 10 + took.as_secs() / 6 + 2, "{written:?}");
-    assert!(after < Duration::from_secs(12), "{after:?}");
+    println!("the last was served {served:?} after the first swap");
+    // Ten, and then one every 6 s, however long a busy machine takes for it.
+    assert!(written.len() as u64 <= 1 + 10 + served.as_secs() / 6 + 2, "{written:?}");
+    assert!(written.ends_with(&[pairs.len() - 1]), "{written:?}");
     assert_eq!(scene.flaws(&last), [""; 0]);
 }
 
@@ -190,13 +191,23 @@ async fn directories_that_are_moved_away_and_back_are_followed() {
     table.assert_holds(18);
 }
 
-/// The kernel keeps so many events for one who does not take them.
-fn longest_queue() -> usize {
-    fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap()
+/// The kernel keeps so many events for one who does not take them. `None`, and told so, where it would
+/// take too long to fill that.
+fn longest_queue() -> Option<usize> {
+    let setting = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+    let longest = setting.trim().parse().unwrap();
+    if longest > LONGEST_QUEUE {
+        not_tested(&format!(
+            "events that the kernel drops: fs.inotify.max_queued_events is {longest}, more than {LONGEST_QUEUE}"
+        ));
+        return None;
+    }
+    Some(longest)
 }
 
 #[tokio::test]
 async fn a_renewal_whose_events_the_kernel_dropped_is_served_all_the_same() {
+    let Some(longest_queue) = longest_queue() else { return };
     let (kong, pki) = (KongStandIn::start().await, Pki::new());
     let home = in_memory();
     let volume = SecretVolume::mount(home.path().join("web"));
@@ -212,6 +223,7 @@ async fn a_renewal_whose_events_the_kernel_dropped_is_served_all_the_same() {
         ("CERTS_DIR", home.path().to_str().unwrap()),
         ("POLL_INTERVAL", "24h"),
         ("RESYNC_INTERVAL", "24h"),
+        ("LOG__LEVEL", "debug"),
     ];
     let sidecar = SidecarProcess::start(PROGRAM, &settings).await;
     let shows = |pair: &CertifiedPair| {
@@ -225,12 +237,13 @@ async fn a_renewal_whose_events_the_kernel_dropped_is_served_all_the_same() {
     let pid = Pid::from_raw(i32::try_from(sidecar.pid()).unwrap()).unwrap();
     kill_process(pid, Signal::STOP).unwrap();
     // Each costs two events or more, and no two in a row are alike.
-    for number in 0..longest_queue() {
+    for number in 0..longest_queue {
         let stray = home.path().join(format!(".stray-{}", number % 2));
         fs::write(&stray, "").unwrap();
     }
     publish(&second);
     kill_process(pid, Signal::CONT).unwrap();
+    sidecar.logged("file events were lost").await;
     sidecar.until("web", shows(&second)).await;
     assert_eq!(kong.model().writes(), 2);
 }
