@@ -338,11 +338,11 @@ async fn a_kong_that_is_slow_to_say_what_it_runs_is_asked_less_often() {
 async fn what_is_not_answered_in_time_is_watched_and_not_sent_again() {
     let (kong, pki) = (kong(OTHERS), pki());
     let pair = leaf(&pki, &["a.test"], 20);
-    // It is applied after 40 s, long after the answer was waited for.
+    // It is applied after 23 s, long after the answer was waited for.
     kong.inject(Fault::timeout(Duration::from_secs(13)).only("POST"));
     let pod = Pod::with(&pair, &kong);
     pod.until(|web| web.reason.is_some_and(|reason| reason.as_str() == "applying")).await;
-    sleep(Duration::from_secs(30)).await;
+    sleep(Duration::from_secs(10)).await;
     assert_eq!((posts(&kong), state(&pod, "web").1), (1, "applying"));
     assert_eq!(exports(&kong), 1, "it is busy enough");
     let sent = kong.bodies().pop().unwrap();
@@ -354,14 +354,45 @@ async fn what_is_not_answered_in_time_is_watched_and_not_sent_again() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
-async fn what_is_never_applied_is_sent_again_at_last() {
+async fn what_is_not_applied_is_sent_again_within_seconds() {
+    let gateway = Fault::status(504);
+    let silence = Fault::timeout(Duration::from_secs(13));
+    for (fault, from, to) in [(gateway, 3, 6), (silence, 26, 29)] {
+        let (kong, pki) = (kong(OTHERS), pki());
+        let pair = leaf(&pki, &["a.test"], 20);
+        kong.inject(fault.only("POST"));
+        let pod = Pod::with(&pair, &kong);
+        pod.until_in_sync_with(&pair).await;
+        let times = kong.times_of("POST");
+        assert_eq!(times.len(), 2);
+        let between = (times[1] - times[0]).as_secs();
+        assert_within(between, from, to);
+    }
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn what_is_never_answered_in_time_is_sent_ever_more_rarely() {
     let (kong, pki) = (kong(OTHERS), pki());
-    let pair = leaf(&pki, &["a.test"], 20);
+    let [old, new] = [30, 20].map(|hours| leaf(&pki, &["a.test"], hours));
+    kong.inject(Fault::status(504).only("POST").always());
+    let pod = Pod::with(&old, &kong);
+    sleep(Duration::from_secs(600)).await;
+    let times = kong.times_of("POST");
+    let rests: Vec<u64> = times.windows(2).map(|two| (two[1] - two[0]).as_secs()).collect();
+    // Twice as long each time, seen at the next look; at most two minutes.
+    let expected = [3_u64, 6, 12, 24, 48, 96, 120, 120, 120];
+    let is_so = |(rest, expected): (&u64, &u64)| (*expected..*expected + 3).contains(rest);
+    assert_eq!(rests.len(), expected.len(), "{rests:?}");
+    assert!(rests.iter().zip(&expected).all(is_so), "{rests:?}");
+    // What is answered begins it anew.
+    kong.heal();
+    pod.until_in_sync_with(&old).await;
+    let before = kong.times_of("POST").len();
     kong.inject(Fault::status(504).only("POST"));
-    let pod = Pod::with(&pair, &kong);
-    pod.until_in_sync_with(&pair).await;
-    assert_eq!(posts(&kong), 2);
-    assert!(kong.elapsed() > Duration::from_secs(120), "{:?}", kong.elapsed());
+    pod.publish("web", &new);
+    pod.until_in_sync_with(&new).await;
+    let times = kong.times_of("POST").split_off(before);
+    assert_within((times[1] - times[0]).as_secs(), 3, 6);
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

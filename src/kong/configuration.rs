@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
 use serde::Deserialize;
+use tokio::time::Instant;
 
 pub use self::entry::enter;
 pub use self::refusal::Bad;
@@ -83,7 +84,10 @@ pub enum NotLoaded {
     /// It will not have something, and does not say what.
     Unnamed(Quoted),
     /// It did not answer in time: it may go on, and run it later.
-    Unknown,
+    Unknown {
+        /// So long it may take from now on, by its size and by how long it was waited for.
+        within: Duration,
+    },
 }
 
 impl<W: Wire> Kong<W> {
@@ -161,10 +165,13 @@ impl<W: Wire> Kong<W> {
         let more_time = PER_MEGABYTE.saturating_mul(megabytes);
         let call = Call::new(Method::Post, &path, Some(body.clone()));
         let call = Call { limit: LARGEST, more_time, ..call };
+        let began = Instant::now();
+        // A gateway may give up long before Kong has had its time.
+        let unknown = || NotLoaded::Unknown { within: began.elapsed().max(more_time) };
         let answer = match self.exchange(call).await {
             Ok(answer) => answer,
             // That it takes its time is no silence.
-            Err(Unanswered::Lost(Lost::Timeout)) => return Err(NotLoaded::Unknown),
+            Err(Unanswered::Lost(Lost::Timeout)) => return Err(unknown()),
             Err(Unanswered::Lost(lost)) => return Err(self.failed(lost.into())),
             Err(Unanswered::NotSent) => return Err(NotLoaded::Failure(Failure::NotSent)),
         };
@@ -172,7 +179,7 @@ impl<W: Wire> Kong<W> {
             304 => Ok(None),
             400 if answer.is_json => Ok(Some(answer)),
             413 => Err(NotLoaded::Failure(too_large(&answer))),
-            504 => Err(NotLoaded::Unknown),
+            504 => Err(unknown()),
             _ => judge(answer, &path).map(|_| None).map_err(|failure| self.failed(failure)),
         }
     }
@@ -465,9 +472,10 @@ mod tests {
         // However often: the other calls are answered.
         for _ in 0..5 {
             wired.answer_next(504, r#"{"message":"timeout"}"#);
-            assert_eq!(kong.load(&document(SERVICE)).await, Err(NotLoaded::Unknown));
+            let unknown = Err(NotLoaded::Unknown { within: PER_MEGABYTE });
+            assert_eq!(kong.load(&document(SERVICE)).await, unknown);
             wired.lose_next(Lost::Timeout);
-            assert_eq!(kong.load(&document(SERVICE)).await, Err(NotLoaded::Unknown));
+            assert_eq!(kong.load(&document(SERVICE)).await, unknown);
         }
         assert!(kong.configuration_hash().await.is_ok());
     }

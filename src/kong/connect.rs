@@ -270,6 +270,19 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn what_was_never_connected_is_no_call_without_an_answer() {
+        // It takes connections, and says nothing of TLS.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://{}", silent.local_addr().unwrap());
+        let admin = Admin { timeout: Duration::from_millis(100), ..Admin::default() };
+        let client = AdminClient::new(&admin, &url.parse().unwrap());
+        let more_time = Duration::from_secs(60);
+        let call = Call { more_time, ..Call::new(Method::Post, "/config", None) };
+        let lost = client.call(call).await.err();
+        assert!(matches!(lost, Some(Lost::Connect { .. })), "{lost:?}");
+    }
+
     #[test]
     fn a_line_that_is_no_header_is_told_by_file_and_line_and_not_shown() {
         let cases: [(&[u8], usize); 6] = [

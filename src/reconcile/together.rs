@@ -328,7 +328,7 @@ impl<W: Wire> Reconciler<W> {
                 _ if !planned.contends() => Outcome::Unwritten,
                 (_, Some(Refused::Failure(failure))) => Outcome::Failed(failure.clone()),
                 (_, Some(Refused::Elsewhere(failure))) => Outcome::Unsent(failure.clone()),
-                (_, Some(Refused::Applying)) => Outcome::Applying,
+                (_, Some(Refused::Applying(_))) => Outcome::Applying,
                 (Plan::Decided(decided), None) => {
                     let desired = &decided.desired;
                     let is_taken = said.taken.contains(&place);
@@ -497,7 +497,7 @@ impl Ledger {
             self.memory(name, now).note_write();
         }
         match &said.ended {
-            Some(Refused::Applying) => return self.waits(name, &Verdict::applying(), now),
+            Some(Refused::Applying(_)) => return self.waits(name, &Verdict::applying(), now),
             Some(
                 Refused::Itself(failure) | Refused::Failure(failure) | Refused::Elsewhere(failure),
             ) => {

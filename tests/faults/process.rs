@@ -225,14 +225,14 @@ impl Display for OverTheWire {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Never {
     /// Kong may go on with a configuration after its gateway gave up: it is watched for as long as
-    /// that could take. `outages` plays it, on a paused clock.
-    TakesMinutes,
+    /// that could take, twice as long each time. `outages` plays it, on a paused clock.
+    TakesLong,
 }
 
 impl OverTheWire {
     const fn never(self) -> Option<Never> {
         match self {
-            Self(Home::Dbless, Answers::Status(504)) => Some(Never::TakesMinutes),
+            Self(Home::Dbless, Answers::Status(504)) => Some(Never::TakesLong),
             _ => None,
         }
     }

@@ -6,7 +6,8 @@ use crate::kong::Lost;
 use crate::quote::Quoted;
 
 pub(super) fn lost(error: &reqwest::Error) -> Lost {
-    if error.is_timeout() {
+    // Where there was no connection, nothing was sent.
+    if error.is_timeout() && !error.is_connect() {
         return Lost::Timeout;
     }
     // The innermost cause is the system's or the TLS library's word; the outer ones repeat the URL.

@@ -11,7 +11,7 @@ use super::series::{Refused, Said};
 use crate::bundle::Fingerprint;
 use crate::kong::{Failure, Hash};
 
-/// So long is a configuration waited for that Kong may still be applying.
+/// No longer is a configuration waited for that Kong may still be applying.
 const LONGEST_APPLYING: Duration = Duration::from_secs(120);
 /// What was refused is sent again after this long, and a hash that is not that of the text is believed
 /// for this long: what it came from may be mended, and nobody saw it.
@@ -23,8 +23,10 @@ const REFUSED_TEXTS: usize = 4;
 pub(in crate::reconcile) struct Declared {
     /// What ran when it was last looked at, or should run since.
     hash: Option<Hash>,
-    /// Since when Kong has not answered a write, and runs what it ran before.
-    sent: Option<Instant>,
+    /// How long Kong, which has not answered a write and runs what it ran before, may go on with it.
+    waits_until: Option<Instant>,
+    /// So many writes in a row were not answered.
+    unanswered: u32,
     /// What Kong took last.
     loaded: Option<Loaded>,
     /// The text that Kong took, and the other hash than its own that it told then.
@@ -67,13 +69,13 @@ impl Declared {
 
     /// Whether a write is waited for that was not answered.
     pub(super) const fn waits(&self) -> bool {
-        self.sent.is_some()
+        self.waits_until.is_some()
     }
 
     /// Whether Kong may still go on with what it was sent, if it runs this.
     pub(super) fn is_applying(&self, running: Hash) -> bool {
-        let is_recent = self.sent.is_some_and(|since| since.elapsed() <= LONGEST_APPLYING);
-        is_recent && self.hash == Some(running)
+        let has_time = self.waits_until.is_some_and(|until| Instant::now() < until);
+        has_time && self.hash == Some(running)
     }
 
     /// Kong does not answer: it may have larger limits when it is back. Returns whether it had refused
@@ -99,10 +101,11 @@ impl Declared {
     pub(super) fn note(&mut self, running: Hash) {
         if self.hash != Some(running) {
             self.refused.clear();
+            self.unanswered = 0;
             self.doubted = self.doubted.filter(|(_, ran)| *ran == running);
         }
         if !self.is_applying(running) {
-            self.sent = None;
+            self.waits_until = None;
         }
         self.hash = Some(running);
     }
@@ -155,8 +158,10 @@ impl Declared {
     /// Kong has hashes of its own: all is looked at once more, until the same text has the same hash
     /// twice.
     pub(super) fn take(&mut self, said: &Said, base: Option<&Base>, before: Hash) {
-        if matches!(said.ended, Some(Refused::Applying)) {
-            self.sent = Some(Instant::now());
+        match said.ended {
+            Some(Refused::Applying(within)) => self.wait(within),
+            Some(_) => {}
+            None => self.unanswered = 0,
         }
         let (Some(text), Some(ran)) = (said.text, said.hash) else { return };
         if said.loaded && ran != text && self.doubted != Some((text, ran)) {
@@ -170,6 +175,15 @@ impl Declared {
         let since = same.map_or_else(Instant::now, |loaded| loaded.since);
         self.loaded = Some(Loaded { file, text, ran, since });
         self.hash = Some(ran);
+    }
+
+    /// Twice as long each time: a Kong that is slower than any that was measured is not sent the same
+    /// again and again.
+    fn wait(&mut self, within: Duration) {
+        let longer = 2_u32.saturating_pow(self.unanswered);
+        let patience = within.saturating_mul(longer).min(LONGEST_APPLYING);
+        self.waits_until = Some(Instant::now() + patience);
+        self.unanswered += 1;
     }
 }
 

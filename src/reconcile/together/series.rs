@@ -1,6 +1,7 @@
 //! As many writes as it takes until Kong has all that it will have.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -54,8 +55,8 @@ pub(super) enum Refused {
     Failure(Failure),
     /// What is not ours is at fault, or the size of it all.
     Elsewhere(Failure),
-    /// There was no answer in time, and it may be applied yet.
-    Applying,
+    /// There was no answer in time, and it may be applied yet within this long.
+    Applying(Duration),
 }
 
 impl Series<'_> {
@@ -139,7 +140,9 @@ impl Series<'_> {
                 NotLoaded::Failure(failure) => {
                     return said.all(group, groups, Refused::Failure(failure));
                 }
-                NotLoaded::Unknown => return said.all(group, groups, Refused::Applying),
+                NotLoaded::Unknown { within } => {
+                    return said.all(group, groups, Refused::Applying(within));
+                }
             }
         }
         said
