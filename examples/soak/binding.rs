@@ -67,8 +67,8 @@ pub(crate) struct Binding {
     rotated: Option<Instant>,
     served: Cell<Option<Instant>>,
     served_generation: Cell<u64>,
-    /// How often someone else wrote to its object since it was rotated.
-    pub(crate) meddled: u32,
+    /// How often it was undone since it was rotated, as the sidecar may count it.
+    pub(crate) undone: u32,
 }
 
 type Files = Vec<(&'static str, String)>;
@@ -106,7 +106,7 @@ impl Binding {
             rotated: None,
             served: Cell::new(None),
             served_generation: Cell::new(0),
-            meddled: 0,
+            undone: 0,
             kind,
             name,
         }
@@ -161,7 +161,7 @@ impl Binding {
     /// Publishes the next generation. Clients may get it from now on.
     pub(crate) fn rotate(&mut self, clients: &Clients) {
         self.generation += 1;
-        self.meddled = 0;
+        self.undone = 0;
         let (files, chains) = self.issue();
         for (view, chain) in self.views.iter().zip(chains) {
             clients.expect(*view, self.generation, chain);

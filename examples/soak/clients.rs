@@ -115,7 +115,11 @@ impl Clients {
     /// is nothing at all.
     pub(crate) async fn look(&self, number: usize) -> Outcome<Option<u64>> {
         let epoch = self.epoch.get();
-        let client = self.views.borrow()[number].client.clone();
+        // What another look finds out meanwhile says nothing about this one.
+        let (client, floor, may_be_default) = {
+            let view = &self.views.borrow()[number];
+            (view.client.clone(), view.floor, view.may_be_default)
+        };
         let got = client.chain(self.proxy).await;
         if self.epoch.get() != epoch {
             return Ok(None);
@@ -126,22 +130,21 @@ impl Clients {
         let chain = match got {
             Ok(chain) => chain,
             // There is no default certificate of the other key type.
-            Err(_) if self.is_down.get() || view.may_be_default => return Ok(None),
+            Err(_) if self.is_down.get() || may_be_default => return Ok(None),
             Err(error) => return Err(format!("{name} is not served: {error}")),
         };
         if chain == self.default {
             let why = format!("{name} is not served: clients get the certificate of kong.conf");
-            return if view.may_be_default { Ok(None) } else { Err(why) };
+            return if may_be_default { Ok(None) } else { Err(why) };
         }
         let known = view.known.iter().find(|(_, known)| *known == chain);
         let Some(&(generation, _)) = known else {
             return Err(format!("for {name} is served what never was in its files"));
         };
-        if generation < view.floor {
-            let newer = view.floor;
-            return Err(format!("for {name} is served {generation}, and {newer} was before"));
+        if generation < floor {
+            return Err(format!("for {name} is served {generation}, and {floor} was before"));
         }
-        view.floor = generation;
+        view.floor = view.floor.max(generation);
         let newest = view.known.iter().map(|(newest, _)| *newest).max();
         view.may_be_default &= newest != Some(generation);
         Ok(Some(generation))

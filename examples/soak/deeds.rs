@@ -4,18 +4,19 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::json;
-use testkit::Request;
-use tokio::time::sleep;
+use testkit::{Fault, Request};
+use tokio::time::{Instant, sleep};
 
 use crate::Outcome;
-use crate::binding::Kind;
+use crate::binding::{Binding, Kind};
 use crate::trouble::Trouble;
 use crate::world::{Estate, World, adopted};
 
-/// Others undo what is ours so often between two rotations, and Kong's loss of all counts, too: at
-/// the third time within an hour the sidecar gives in.
-const MEDDLED: u32 = 1;
+/// So often another writer may have undone what is there and can be served before the sidecar gives
+/// in. What is gone is put back however often that happens.
+const SUFFERED: u32 = 2;
 
 impl World {
     /// Lets it happen while these are rotated; returns all that has to be served after it.
@@ -28,88 +29,35 @@ impl World {
         match trouble {
             Trouble::Calm => self.rotate(&awaited),
             Trouble::Answers { fault, is_refusal } => {
-                self.kong.inject(fault);
-                self.rotate(&awaited);
-                sleep(length).await;
-                self.kong.clear_faults();
-                if is_refusal {
-                    // What was refused is sent again when the files change.
-                    self.overtake(&awaited);
-                }
+                self.answer_otherwise(fault, is_refusal, &awaited, length).await;
             }
-            Trouble::Down => {
-                self.clients.expect_down(true);
-                self.kong.stop().await;
-                self.rotate(&awaited);
-                sleep(length).await;
-                self.kong.restart().await;
-                self.clients.expect_down(false);
+            Trouble::NotFound(fault) => {
+                self.answer_otherwise(fault, false, &awaited, length).await;
+                // What is gone for the sidecar was taken away by someone.
+                self.bindings.iter_mut().for_each(|binding| binding.undone += SUFFERED);
             }
+            Trouble::Down => self.down(&awaited, length).await,
             Trouble::Emptied => {
                 self.empty(&awaited, length).await;
                 awaited = (0..self.bindings.len()).collect();
             }
-            Trouble::NoDatabase => {
-                self.clients.expect_default();
-                self.kong.model().database_down(true);
-                self.rotate(&awaited);
-                sleep(length).await;
-                self.kong.model().database_down(false);
-            }
-            Trouble::Frozen => {
-                self.kong.model().freeze_serving();
-                self.rotate(&awaited);
-                sleep(length).await;
-                self.kong.model().catch_up();
-            }
+            Trouble::NoDatabase => self.lose_the_database(&awaited, length).await,
+            Trouble::Frozen => self.freeze(&awaited, length).await,
             Trouble::Missed => {
                 self.kong.model().miss_changes(1);
                 self.rotate(&awaited);
             }
-            Trouble::Meddler => {
-                let undone = self.meddle(&awaited);
-                awaited.extend(undone);
-            }
-            Trouble::Broken => {
-                for at in &awaited {
-                    self.bindings[*at].break_files(self.lot.usize(..5));
-                }
-                sleep(length).await;
-                self.rotate(&awaited);
-            }
-            Trouble::Unmounted => {
-                awaited.iter().for_each(|at| self.bindings[*at].volume.unmount());
-                sleep(length).await;
-                awaited.iter().for_each(|at| self.bindings[*at].volume.remount());
-                self.rotate(&awaited);
-            }
-            Trouble::Renamed => {
-                self.rename(&awaited, length).await?;
-                self.rotate(&awaited);
-            }
-            Trouble::Burst(generations) => {
-                self.rotate(&awaited);
-                for _ in 1..generations {
-                    sleep(length / 100).await;
-                    self.overtake(&awaited);
-                }
-            }
+            Trouble::Meddler => awaited.extend(self.meddle(&awaited)),
+            Trouble::Insistent(times) => self.insist(&awaited, times).await?,
+            Trouble::Broken => self.break_files(&awaited, length).await,
+            Trouble::Unmounted => self.unmount(&awaited, length).await,
+            Trouble::Renamed => self.rename(&awaited, length).await?,
+            Trouble::Burst(generations) => self.burst(&awaited, generations, length).await,
             Trouble::Edited { is_broken_before } => {
                 self.edit(is_broken_before, length).await;
                 self.rotate(&awaited);
             }
-            Trouble::Ended { signal, amid } => {
-                if amid {
-                    self.rotate(&awaited);
-                    sleep(length / 20).await;
-                }
-                self.sidecar.end(signal).await?;
-                if !amid {
-                    self.rotate(&awaited);
-                }
-                self.sidecar.start_again().await?;
-                self.life.begin(self.sidecar.pid());
-            }
+            Trouble::Ended { signal, amid } => self.end(&awaited, signal, amid, length).await?,
         }
         Ok(awaited)
     }
@@ -126,35 +74,80 @@ impl World {
         which.iter().for_each(|_| self.tally.superseded());
     }
 
-    async fn empty(&mut self, rotated: &[usize], length: Duration) {
-        if self.bindings.iter().any(|binding| binding.meddled >= MEDDLED) {
-            return self.rotate(rotated);
+    async fn rotate_for(&mut self, which: &[usize], length: Duration) {
+        self.rotate(which);
+        sleep(length).await;
+    }
+}
+
+/// What happens to Kong.
+impl World {
+    async fn answer_otherwise(
+        &mut self,
+        fault: Fault,
+        is_refusal: bool,
+        rotated: &[usize],
+        length: Duration,
+    ) {
+        self.kong.inject(fault);
+        self.rotate_for(rotated, length).await;
+        self.kong.clear_faults();
+        if is_refusal {
+            // What was refused is sent again when the files change.
+            self.overtake(rotated);
         }
-        self.bindings.iter_mut().for_each(|binding| binding.meddled += 1);
+    }
+
+    async fn down(&mut self, rotated: &[usize], length: Duration) {
         self.clients.expect_down(true);
         self.kong.stop().await;
-        self.clients.expect_loss_of_all();
-        self.kong.model().forget_everything();
-        if let Estate::Database(others) = &mut self.estate {
-            others.seed(&self.kong, &adopted(&self.bindings));
-        }
-        self.rotate(rotated);
-        sleep(length).await;
+        self.rotate_for(rotated, length).await;
         self.kong.restart().await;
         self.clients.expect_down(false);
     }
 
+    async fn empty(&mut self, rotated: &[usize], length: Duration) {
+        self.clients.expect_down(true);
+        self.kong.stop().await;
+        self.clients.expect_loss_of_all();
+        self.kong.model().forget_everything();
+        self.bindings.iter_mut().for_each(|binding| binding.undone += 1);
+        if let Estate::Database(others) = &mut self.estate {
+            others.seed(&self.kong, &adopted(&self.bindings));
+        }
+        // Their owner has put something older there, and that is not fought over for ever.
+        let is_given_up =
+            |binding: &Binding| binding.kind == Kind::Adopted && binding.undone > SUFFERED;
+        let all = 0..self.bindings.len();
+        let rotated: Vec<usize> =
+            all.filter(|at| rotated.contains(at) || is_given_up(&self.bindings[*at])).collect();
+        self.rotate_for(&rotated, length).await;
+        self.kong.restart().await;
+        self.clients.expect_down(false);
+    }
+
+    async fn lose_the_database(&mut self, rotated: &[usize], length: Duration) {
+        self.clients.expect_default();
+        self.kong.model().database_down(true);
+        self.rotate_for(rotated, length).await;
+        self.kong.model().database_down(false);
+    }
+
+    async fn freeze(&mut self, rotated: &[usize], length: Duration) {
+        self.kong.model().freeze_serving();
+        self.rotate_for(rotated, length).await;
+        self.kong.model().catch_up();
+    }
+}
+
+/// What others write.
+impl World {
     /// Returns what has to come back, of what is not rotated now.
     fn meddle(&mut self, rotated: &[usize]) -> Vec<usize> {
         match &mut self.estate {
             Estate::Dbless(declared) => {
-                let body = json!({ "config": declared.of_someone_else() });
-                if self.bindings.iter().any(|binding| binding.meddled >= MEDDLED) {
-                    self.rotate(rotated);
-                    return Vec::new();
-                }
-                self.bindings.iter_mut().for_each(|binding| binding.meddled += 1);
                 self.clients.expect_loss_of_all();
+                let body = json!({ "config": declared.of_someone_else() });
                 let request = Request::json("POST", "/config", &body);
                 self.kong.model().elsewhere(|model| model.answer(&request));
                 if self.lot.bool() {
@@ -173,13 +166,23 @@ impl World {
         }
     }
 
+    /// One object is taken away again and again, and has to come back each time: from the third on a
+    /// minute after it did.
+    async fn insist(&mut self, rotated: &[usize], times: u32) -> Outcome {
+        self.rotate(rotated);
+        let Some(victim) = self.victim(rotated) else { return Ok(()) };
+        for _ in 0..times {
+            self.take_away(victim);
+            self.served(&[victim], Some(Instant::now())).await?;
+        }
+        Ok(())
+    }
+
     /// One whose object may be written to by someone else.
     fn victim(&mut self, not: &[usize]) -> Option<usize> {
         let is_one = |at: &usize| {
-            let binding = &self.bindings[*at];
-            !not.contains(at)
-                && matches!(binding.kind, Kind::Own(_) | Kind::Plain)
-                && binding.meddled < MEDDLED
+            let kind = self.bindings[*at].kind;
+            !not.contains(at) && matches!(kind, Kind::Own(_) | Kind::Plain)
         };
         let victims: Vec<usize> = (0..self.bindings.len()).filter(is_one).collect();
         self.lot.choice(victims)
@@ -187,25 +190,61 @@ impl World {
 
     /// Someone else puts an older certificate into an object, or takes it or its name away.
     fn undo(&mut self, at: usize) {
-        let binding = &mut self.bindings[at];
-        binding.meddled += 1;
-        self.clients.expect_loss(binding.views[0]);
+        let binding = &self.bindings[at];
+        let deed = if binding.undone < SUFFERED { self.lot.u8(..4) } else { 0 };
         let host = binding.host();
-        let object = format!("/certificates/{host}");
-        let request = match self.lot.u8(..4) {
-            0 => Request::new("DELETE", &object),
+        let request = match deed {
+            0 => return self.take_away(at),
             1 => Request::new("DELETE", &format!("/snis/{host}")),
             _ => {
                 let pair = binding.older();
                 let body = json!({ "cert": pair.chain_pem(), "key": pair.key_pem() });
-                Request::json("PATCH", &object, &body)
+                Request::json("PATCH", &format!("/certificates/{host}"), &body)
             }
         };
-        let answer = self.kong.model().elsewhere(|model| model.answer(&request));
-        assert!(answer.status < 300, "{} {}: {}", request.method, request.path, answer.status);
+        self.send_elsewhere(at, &request);
     }
 
-    async fn rename(&self, which: &[usize], length: Duration) -> Outcome {
+    fn take_away(&mut self, at: usize) {
+        let object = format!("/certificates/{}", self.bindings[at].host());
+        self.send_elsewhere(at, &Request::new("DELETE", &object));
+    }
+
+    fn send_elsewhere(&mut self, at: usize, request: &Request) {
+        let binding = &mut self.bindings[at];
+        binding.undone += 1;
+        self.clients.expect_loss(binding.views[0]);
+        let answer = self.kong.model().elsewhere(|model| model.answer(request));
+        assert!(answer.status < 300, "{} {}: {}", request.method, request.path, answer.status);
+    }
+}
+
+/// What happens to files, and to the sidecar.
+impl World {
+    async fn break_files(&mut self, rotated: &[usize], length: Duration) {
+        for at in rotated {
+            self.bindings[*at].break_files(self.lot.usize(..5));
+        }
+        sleep(length).await;
+        self.rotate(rotated);
+    }
+
+    async fn unmount(&mut self, rotated: &[usize], length: Duration) {
+        rotated.iter().for_each(|at| self.bindings[*at].volume.unmount());
+        sleep(length).await;
+        rotated.iter().for_each(|at| self.bindings[*at].volume.remount());
+        self.rotate(rotated);
+    }
+
+    async fn burst(&mut self, rotated: &[usize], generations: u32, length: Duration) {
+        self.rotate(rotated);
+        for _ in 1..generations {
+            sleep(length / 100).await;
+            self.overtake(rotated);
+        }
+    }
+
+    async fn rename(&mut self, which: &[usize], length: Duration) -> Outcome {
         let moved = |from: &Path, to: &Path| {
             fs::rename(from, to).map_err(|error| format!("{}: {error}", from.display()))
         };
@@ -216,7 +255,9 @@ impl World {
         };
         roots.clone().try_for_each(|root| moved(root, &away(root)))?;
         sleep(length).await;
-        roots.clone().try_for_each(|root| moved(&away(root), root))
+        roots.clone().try_for_each(|root| moved(&away(root), root))?;
+        self.rotate(which);
+        Ok(())
     }
 
     async fn edit(&mut self, is_broken_before: bool, length: Duration) {
@@ -226,5 +267,24 @@ impl World {
             sleep(length).await;
         }
         declared.edit();
+    }
+
+    async fn end(
+        &mut self,
+        rotated: &[usize],
+        signal: Signal,
+        amid: bool,
+        length: Duration,
+    ) -> Outcome {
+        if amid {
+            self.rotate_for(rotated, length / 20).await;
+        }
+        self.sidecar.end(signal).await?;
+        if !amid {
+            self.rotate(rotated);
+        }
+        self.sidecar.start_again().await?;
+        self.life.begin(self.sidecar.pid());
+        Ok(())
     }
 }

@@ -4,8 +4,10 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::sidecar::Figures;
-use crate::tally::{mib, shown};
+use crate::tally::mib;
 
+/// What is measured for less says nothing.
+const LEAST: Duration = Duration::from_secs(30);
 /// What may be added to resident memory in KiB, and to each of the counts: no two moments are alike,
 /// and some answers have 10 MB.
 const SLACK_KIB: u64 = 4 * 1024;
@@ -25,15 +27,21 @@ impl Samples {
         self.0.clear();
     }
 
+    /// Whether they tell anything.
+    pub(crate) fn are_enough(&self) -> bool {
+        let ends = self.0.first().zip(self.0.last());
+        ends.is_some_and(|((first, _), (last, _))| *last - *first >= LEAST)
+    }
+
     /// Compares the first fifth after a tenth for warming up with the last fifth. `None` where
-    /// there are too few of them.
+    /// they are not enough.
     pub(crate) fn flatness(&self) -> Option<Flatness> {
+        if !self.are_enough() {
+            return None;
+        }
         let warm = &self.0[self.0.len() / 10..];
         let fifth = warm.len() / 5;
         let (first, last) = (warm.get(..fifth)?, warm.get(warm.len() - fifth..)?);
-        if fifth < 3 {
-            return None;
-        }
         Some(Flatness {
             first: median(first)?,
             last: median(last)?,
@@ -58,18 +66,23 @@ impl Flatness {
         if last.resident > first.resident + first.resident / 10 + SLACK_KIB {
             grown.push("resident memory");
         }
-        let counts = [
-            ("threads", Some(first.threads), Some(last.threads)),
-            ("descriptors", first.descriptors, last.descriptors),
-            ("sockets", first.sockets, last.sockets),
-            ("inotify watches", first.watches, last.watches),
-        ];
-        for (what, first, last) in counts {
+        let threads = ("threads", Some(first.threads), Some(last.threads));
+        for (what, first, last) in self.open().into_iter().chain([threads]) {
             if first.zip(last).is_some_and(|(first, last)| last > first + SLACK_COUNT) {
                 grown.push(what);
             }
         }
         (!grown.is_empty()).then(|| grown.join(", "))
+    }
+
+    /// Counts that not everybody may see.
+    const fn open(&self) -> [(&'static str, Option<u64>, Option<u64>); 3] {
+        let Self { first, last, .. } = self;
+        [
+            ("descriptors", first.descriptors, last.descriptors),
+            ("sockets", first.sockets, last.sockets),
+            ("inotify watches", first.watches, last.watches),
+        ]
     }
 }
 
@@ -78,20 +91,25 @@ impl fmt::Display for Flatness {
         let Self { first, last, over } = self;
         write!(
             f,
-            "over {} s: resident {} -> {} MiB (at most {}), descriptors {} -> {}, sockets {} -> {}, inotify watches {} -> {}, threads {} -> {}",
+            "over {} s: resident {} -> {} MiB (at most {}), threads {} -> {}",
             over.as_secs(),
             mib(first.resident),
             mib(last.resident),
             mib(last.high_water),
-            shown(first.descriptors),
-            shown(last.descriptors),
-            shown(first.sockets),
-            shown(last.sockets),
-            shown(first.watches),
-            shown(last.watches),
             first.threads,
             last.threads,
-        )
+        )?;
+        let mut unseen = Vec::new();
+        for (what, first, last) in self.open() {
+            match first.zip(last) {
+                Some((first, last)) => write!(f, ", {what} {first} -> {last}")?,
+                None => unseen.push(what),
+            }
+        }
+        if unseen.is_empty() {
+            return Ok(());
+        }
+        write!(f, "; root alone could have seen whether these are flat: {}", unseen.join(", "))
     }
 }
 

@@ -52,6 +52,11 @@ impl Tally {
         self.began.elapsed().as_secs_f64() / self.length.as_secs_f64()
     }
 
+    /// Until the end.
+    pub(crate) fn left(&self) -> Duration {
+        self.length.saturating_sub(self.began.elapsed())
+    }
+
     pub(crate) fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }
@@ -110,8 +115,10 @@ impl Tally {
             .borrow()
             .iter()
             .map(|(name, figures)| {
-                let descriptors = shown(figures.descriptors);
-                format!("{name} {} MiB, {descriptors} descriptors", mib(figures.resident))
+                let resident = mib(figures.resident);
+                let descriptors = figures.descriptors;
+                let descriptors = descriptors.map(|count| format!(", {count} descriptors"));
+                format!("{name} {resident} MiB{}", descriptors.unwrap_or_default())
             })
             .collect();
         let looks: u64 = clients.iter().map(|clients| clients.looks()).sum();
@@ -182,11 +189,6 @@ impl std::fmt::Display for Spread {
             longest.as_millis()
         )
     }
-}
-
-/// A figure that not everybody may see.
-pub(crate) fn shown(figure: Option<u64>) -> String {
-    figure.map_or_else(|| "unseen".to_owned(), |figure| figure.to_string())
 }
 
 pub(crate) fn mib(kib: u64) -> String {

@@ -14,6 +14,8 @@ pub(crate) enum Trouble {
     Calm,
     /// Of the Admin API. Such an answer may be for good: `is_refusal`.
     Answers { fault: Fault, is_refusal: bool },
+    /// The Admin API does not find what is there.
+    NotFound(Fault),
     /// Kong is down for a while, and comes back as it was.
     Down,
     /// Kong comes back without what it held.
@@ -26,6 +28,8 @@ pub(crate) enum Trouble {
     Missed,
     /// Someone else writes to an object of ours, or to all.
     Meddler,
+    /// Someone else takes one away as often as it is put back, so many times: that takes minutes.
+    Insistent(u32),
     /// The files cannot be served for a while.
     Broken,
     /// The volume is gone for a while.
@@ -40,9 +44,18 @@ pub(crate) enum Trouble {
     Ended { signal: Signal, amid: bool },
 }
 
+/// What may befall a Kong now.
+#[derive(Debug)]
+pub(crate) struct Moment {
+    pub(crate) is_dbless: bool,
+    pub(crate) may_end: bool,
+    pub(crate) has_minutes: bool,
+}
+
 impl Trouble {
-    /// One of those that befall a Kong of this kind. Where the sidecar `may_end`, it often does.
-    pub(crate) fn draw(lot: &mut Rng, is_dbless: bool, may_end: bool) -> Self {
+    /// One of those that fit. Where the sidecar `may_end`, it often does.
+    pub(crate) fn draw(lot: &mut Rng, moment: &Moment) -> Self {
+        let Moment { is_dbless, may_end, has_minutes } = *moment;
         if may_end && lot.u8(..4) == 0 {
             let signal = if lot.bool() { Signal::TERM } else { Signal::KILL };
             return Self::Ended { signal, amid: lot.bool() };
@@ -51,6 +64,7 @@ impl Trouble {
             let drawn = Self::any(lot);
             let fits = match drawn {
                 Self::NoDatabase | Self::Frozen | Self::Missed => !is_dbless,
+                Self::Insistent(_) => !is_dbless && has_minutes,
                 Self::Edited { .. } => is_dbless,
                 _ => true,
             };
@@ -69,6 +83,7 @@ impl Trouble {
             27 => Self::NoDatabase,
             28 => Self::Frozen,
             29 => Self::Missed,
+            30 if lot.u8(..16) == 0 => Self::Insistent(lot.u32(3..5)),
             30..32 => Self::Meddler,
             32 => Self::Broken,
             33 => Self::Unmounted,
@@ -84,12 +99,14 @@ impl Trouble {
             Self::Calm => "calm",
             Self::Answers { is_refusal: false, .. } => "failing answers",
             Self::Answers { is_refusal: true, .. } => "refusals",
+            Self::NotFound(_) => "not found",
             Self::Down => "Kong down",
             Self::Emptied => "Kong emptied",
             Self::NoDatabase => "database down",
             Self::Frozen => "stale caches",
             Self::Missed => "missed changes",
             Self::Meddler => "other writers",
+            Self::Insistent(_) => "insistent writers",
             Self::Broken => "broken files",
             Self::Unmounted => "volumes removed",
             Self::Renamed => "directories renamed",
@@ -107,7 +124,7 @@ impl Trouble {
 }
 
 fn answers(lot: &mut Rng) -> Trouble {
-    let (fault, is_refusal) = match lot.u8(..18) {
+    let (fault, is_refusal) = match lot.u8(..20) {
         // No longer than the sidecar waits: what lands after that may land on something newer.
         0 | 1 => {
             let [before, after] = [lot.u64(..600), lot.u64(..1500)].map(Duration::from_millis);
@@ -124,9 +141,14 @@ fn answers(lot: &mut Rng) -> Trouble {
         11 => (Fault::redirect("http://127.0.0.1:1/"), false),
         12 => (Fault::cut_short(), false),
         13 => (Fault::cut_json(), false),
-        // No 404: that an object is gone is the work of another writer, and is counted as such.
+        14 | 15 => return Trouble::NotFound(somewhere(lot, Fault::status(404))),
         _ => (Fault::status(one_of(lot, &[400, 401, 403, 405, 409, 413])), true),
     };
+    Trouble::Answers { fault: somewhere(lot, fault), is_refusal }
+}
+
+/// For some of the requests.
+fn somewhere(lot: &mut Rng, fault: Fault) -> Fault {
     let fault = match lot.u8(..6) {
         0 => fault.only("GET"),
         1 => fault.only("PUT"),
@@ -134,8 +156,7 @@ fn answers(lot: &mut Rng) -> Trouble {
         3 => fault.only("POST"),
         _ => fault,
     };
-    let fault = if lot.bool() { fault.always() } else { fault.times(lot.u32(1..8)) };
-    Trouble::Answers { fault, is_refusal }
+    if lot.bool() { fault.always() } else { fault.times(lot.u32(1..8)) }
 }
 
 fn one_of(lot: &mut Rng, statuses: &[u16]) -> u16 {

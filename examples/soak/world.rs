@@ -16,7 +16,7 @@ use crate::flatness::Samples;
 use crate::others::{Declared, Others};
 use crate::sidecar::{Figures, Sidecar};
 use crate::tally::Tally;
-use crate::trouble::Trouble;
+use crate::trouble::{Moment, Trouble};
 use crate::{Outcome, PATIENCE};
 
 /// The share of the whole time in which sidecars are ended; after that they live to the end.
@@ -168,12 +168,12 @@ impl World {
 
 /// The play.
 impl World {
-    /// Rotates until the time is over; fails with what went wrong first.
+    /// Rotates until the time is over, and the sidecar was measured; fails with what went wrong first.
     pub(crate) async fn play(&mut self) -> Outcome {
         let all: Vec<usize> = (0..self.bindings.len()).collect();
         self.served(&all, Some(Instant::now())).await?;
         let mut is_warm = false;
-        while self.tally.share() < 1.0 {
+        while self.tally.share() < 1.0 || !is_warm || !self.life.samples.borrow().are_enough() {
             if !is_warm && self.tally.share() >= STORM {
                 self.warm_up().await?;
                 is_warm = true;
@@ -193,9 +193,12 @@ impl World {
     async fn round(&mut self) -> Outcome {
         // One may be left to miss: no client sees a CA certificate.
         self.kong.model().miss_changes(0);
-        let may_end = self.tally.share() < STORM;
-        let is_dbless = matches!(self.estate, Estate::Dbless(_));
-        let trouble = Trouble::draw(&mut self.lot, is_dbless, may_end);
+        let moment = Moment {
+            is_dbless: matches!(self.estate, Estate::Dbless(_)),
+            may_end: self.tally.share() < STORM,
+            has_minutes: self.tally.left() > 3 * PATIENCE,
+        };
+        let trouble = Trouble::draw(&mut self.lot, &moment);
         let is_calm = matches!(trouble, Trouble::Calm);
         if !is_calm {
             self.tally.fault(trouble.name());
@@ -219,7 +222,11 @@ impl World {
     }
 
     /// Waits until clients get the newest of these, and Kong has what is for no client.
-    async fn served(&self, awaited: &[usize], trouble_ended: Option<Instant>) -> Outcome {
+    pub(crate) async fn served(
+        &self,
+        awaited: &[usize],
+        trouble_ended: Option<Instant>,
+    ) -> Outcome {
         let began = Instant::now();
         let mut open = awaited.to_vec();
         while !open.is_empty() {
