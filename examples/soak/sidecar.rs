@@ -19,6 +19,9 @@ use crate::{Outcome, PATIENCE, SIDECAR};
 const PAUSE: Duration = Duration::from_millis(10);
 /// So much of the log is shown where something went wrong.
 const LAST_LINES: usize = 30;
+/// Has glibc give large buffers back, as the allocator of the image does: else it keeps up to 32 MB
+/// after it has seen one, or does not, and that is nothing that the program holds.
+const ALLOCATOR: (&str, &str) = ("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=131072");
 
 /// A running sidecar: this program again, told to be one. Killed when dropped.
 #[derive(Debug)]
@@ -121,7 +124,12 @@ fn spawn(settings: &[(String, String)], log: &Path) -> Outcome<Child> {
     let log = File::create(log)
         .and_then(|_| OpenOptions::new().append(true).open(log))
         .map_err(|error| error.to_string())?;
-    command.env(SIDECAR, "").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    command
+        .env(SIDECAR, "")
+        .env(ALLOCATOR.0, ALLOCATOR.1)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log);
     command.kill_on_drop(true).spawn().map_err(|error| error.to_string())
 }
 
