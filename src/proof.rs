@@ -16,7 +16,7 @@ use thiserror::Error;
 
 pub use self::client::ProxyClient;
 pub use self::errand::{About, Errand, Evidence};
-pub use self::ladder::{Finding, Ladder, Step};
+pub use self::ladder::{Finding, GIVEN_UP, Ladder, Step};
 pub use self::port::{NoProof, ProxyPort};
 use crate::bundle::{KeyType, ServedChain};
 use crate::names::Sni;

@@ -329,6 +329,30 @@ async fn an_announcement_whose_answer_is_lost_is_not_made_again_once_it_was_hear
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn while_no_announcement_is_answered_it_is_not_served_and_then_made_all_the_same() {
+    let (pod, kong, renewed) = served().await;
+    kong.model().miss_changes(1);
+    kong.inject(Fault::status(500).only("PATCH").always());
+    pod.publish("web", &renewed);
+    pod.until_state(State::NotServed).await;
+    assert_within(kong.elapsed(), PATIENCE * 2, PATIENCE * 2 + s(2));
+    let message = pod.binding("web").message.unwrap();
+    assert!(
+        message.contains("could not be told again: kong is unavailable: status 500"),
+        "{message}"
+    );
+    let (mut looks, tries) = (0, kong.times_of("PATCH").len());
+    while looks < 600 {
+        sleep(s(1)).await;
+        assert_eq!(pod.web().0, State::NotServed);
+        looks += 1;
+    }
+    assert_within(kong.times_of("PATCH").len() - tries, 15, 20);
+    kong.heal();
+    pod.until_in_sync_with(&renewed).await;
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn a_node_that_was_down_and_missed_it_is_told_when_it_is_back() {
     let (pod, kong, renewed) = served().await;
     kong.show_nothing(Some(Unseen::Closed));

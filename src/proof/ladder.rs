@@ -14,7 +14,7 @@ const FIRST_LOOK: Duration = Duration::from_millis(20);
 /// The longest wait between two looks while it may still come.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Between looks at what was given up.
-const GIVEN_UP: Duration = Duration::from_secs(30);
+pub const GIVEN_UP: Duration = Duration::from_secs(30);
 
 /// How a round of handshakes ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,8 @@ pub struct Ladder {
     looks: u32,
     /// It was announced since it was written, and since it was last seen served.
     was_announced: bool,
+    /// It was to be announced, and Kong did not answer as it should.
+    is_unanswered: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +78,7 @@ impl Ladder {
     }
 
     const fn at(rung: Rung) -> Self {
-        Self { rung, since: None, looks: 0, was_announced: false }
+        Self { rung, since: None, looks: 0, was_announced: false, is_unanswered: false }
     }
 
     /// Whether it is to be announced.
@@ -96,10 +98,12 @@ impl Ladder {
         *self = Self { was_announced: true, ..Self::at(Rung::Announced) };
     }
 
-    /// The announcement was not answered as it should be: it may have been heard all the same, and is
-    /// made again only if handshakes still show something else when the time is up.
+    /// The announcement was not answered as it should be, and may have been heard all the same. It is
+    /// made again only if handshakes still show something else: the first time when Kong had its time,
+    /// from the second on at each look at what was given up.
     pub const fn unanswered(&mut self) {
-        *self = Self::begin();
+        let rung = if self.is_unanswered { Rung::GivenUp } else { Rung::Waiting };
+        *self = Self { is_unanswered: true, ..Self::at(rung) };
     }
 
     /// What follows from a round of handshakes. `patience` is how long it may take to be served;
@@ -195,6 +199,28 @@ mod tests {
             assert!(!ladder.is_announcing());
             assert_eq!(ladder.climb(seen, PATIENCE, true, start + s(9)), step);
         }
+    }
+
+    #[test]
+    fn what_is_not_answered_again_and_again_is_given_up_and_announced_at_each_look() {
+        let start = Instant::now();
+        let mut ladder = Ladder::begin();
+        let look =
+            |ladder: &mut Ladder, finding, at| ladder.climb(finding, PATIENCE, true, start + s(at));
+        look(&mut ladder, Finding::Other, 0);
+        for at in [8, 17] {
+            assert_eq!(look(&mut ladder, Finding::Other, at), Step::Announce);
+            ladder.unanswered();
+            look(&mut ladder, Finding::Other, at + 1);
+        }
+        ladder.unanswered();
+        assert!(ladder.is_given_up());
+        assert_eq!(look(&mut ladder, Finding::Nothing, 48), Step::Nothing(GIVEN_UP));
+        assert_eq!(look(&mut ladder, Finding::Other, 78), Step::Announce);
+        ladder.announced();
+        look(&mut ladder, Finding::Other, 79);
+        assert_eq!(look(&mut ladder, Finding::Other, 87), Step::GiveUp(GIVEN_UP));
+        assert_eq!(look(&mut ladder, Finding::Served, 117), Step::Proven);
     }
 
     #[test]

@@ -184,18 +184,11 @@ impl Ledger {
             failure,
             Failure::Unavailable { .. } | Failure::NotKong { .. } | Failure::Conflict { .. }
         );
-        if !may_pass {
-            return self.announced(name, Some(failure), now);
+        if may_pass {
+            self.unanswered(name, failure, now)
+        } else {
+            self.announced(name, Some(failure), now)
         }
-        if let Some(proving) = &mut self.memory(name, now).proving {
-            proving.ladder.unanswered();
-        }
-        let mut conclusion = self.failed(name, &failure, now);
-        // It was answered when it was looked at, see above.
-        if !matches!(failure, Failure::Unavailable { retry_after: Some(_), .. }) {
-            conclusion.answered = Some(true);
-        }
-        conclusion
     }
 
     /// Keeps what the next decision depends on, and what is shown.

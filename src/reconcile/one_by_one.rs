@@ -140,16 +140,16 @@ async fn announce<W: Wire>(kong: &Kong<W>, desired: &Desired, names: &BTreeSet<S
     if names.is_empty() {
         return Outcome::Unwritten;
     }
-    let announced = async {
-        if !kong.is_database_reachable().await? {
-            return Ok(Outcome::NoDatabase);
-        }
-        kong.announce(desired.id, names).await.map(|()| Outcome::Announced)
-    };
-    announced.await.unwrap_or_else(|failure| match failure {
-        Failure::NotSent => Outcome::Unsent(failure),
-        failure => Outcome::NotAnnounced(failure),
-    })
+    match kong.is_database_reachable().await {
+        Ok(true) => {}
+        Ok(false) => return Outcome::NoDatabase,
+        Err(failure) => return Outcome::Unsent(failure),
+    }
+    match kong.announce(desired.id, names).await {
+        Ok(()) => Outcome::Announced,
+        Err(failure @ Failure::NotSent) => Outcome::Unsent(failure),
+        Err(failure) => Outcome::NotAnnounced(failure),
+    }
 }
 
 /// Looks at Kong for each candidate: at few certificates one by one, at many by pages. CA

@@ -17,7 +17,7 @@ use crate::kong::{Failure, Node};
 use crate::log::tell;
 use crate::names::BindingName;
 use crate::proof::{
-    self, About, Errand, Evidence, Finding, NoProof, ProxyPort, Question, Step, Unseen,
+    self, About, Errand, Evidence, Finding, GIVEN_UP, NoProof, ProxyPort, Question, Step, Unseen,
 };
 use crate::settings::{AdminUrl, HostPort, Proxy, ProxyProtocol};
 use crate::status::{BindingStatus, Reason, State};
@@ -342,8 +342,9 @@ impl Ledger {
         now: Timestamp,
     ) -> Conclusion {
         let unchanged = Verdict::unchanged(&self.memory(name, now).status);
-        let waits = self.memory(name, now).status.reason == Some(Reason::NoDatabase);
-        let proving = if waits { unchanged.clone() } else { self.unproven(name) };
+        let status = &self.memory(name, now).status;
+        let stays = status.reason == Some(Reason::NoDatabase) || status.state == State::NotServed;
+        let proving = if stays { unchanged.clone() } else { self.unproven(name) };
         let (verdict, again, prove) = match step {
             Step::Proven if follows => {
                 self.landed(name, now);
@@ -409,6 +410,27 @@ impl Ledger {
         }
         let conclusion = self.stand(name, Verdict::proving(), None, Some(true), now);
         Conclusion { prove: Some(Prove::After(Duration::ZERO)), ..conclusion }
+    }
+
+    /// Whether the nodes heard of what is held is not known.
+    pub(super) fn unanswered(
+        &mut self,
+        name: &BindingName,
+        failure: Failure,
+        now: Timestamp,
+    ) -> Conclusion {
+        let mut wait = Duration::ZERO;
+        let mut verdict = Verdict::proving();
+        if let Some(proving) = &mut self.memory(name, now).proving {
+            proving.ladder.unanswered();
+            proving.unannounced = Some(failure);
+            if proving.ladder.is_given_up() {
+                wait = GIVEN_UP;
+                verdict = self.not_served(name);
+            }
+        }
+        let conclusion = self.stand(name, verdict, None, Some(true), now);
+        Conclusion { prove: Some(Prove::After(wait)), ..conclusion }
     }
 
     /// The file's bundle is where it belongs, as far as that can be known.

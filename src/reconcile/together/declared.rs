@@ -160,8 +160,9 @@ impl Declared {
     pub(super) fn take(&mut self, said: &Said, base: Option<&Base>, before: Hash) {
         match said.ended {
             Some(Refused::Applying(within)) => self.wait(within),
-            Some(_) => {}
-            None => self.unanswered = 0,
+            // Nothing was sent, or nothing is known of it.
+            Some(Refused::Failure(_)) => {}
+            Some(Refused::Itself(_) | Refused::Elsewhere(_)) | None => self.unanswered = 0,
         }
         let (Some(text), Some(ran)) = (said.text, said.hash) else { return };
         if said.loaded && ran != text && self.doubted != Some((text, ran)) {
