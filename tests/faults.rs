@@ -1,5 +1,6 @@
 //! Whatever goes wrong, and whenever: fault by moment, and what must hold afterwards. The one
-//! assertion that every case ends with is [`stage::Stage::flaws`].
+//! assertion that every case ends with is [`stage::Stage::flaws`]. Where the kernel watches no more
+//! files is in `diagnosis.rs`, which has the rights to set such limits.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,

@@ -321,9 +321,7 @@ async fn credentials_that_cannot_be_used_are_told_without_them() {
         vec![("ADMIN__CA_FILE", file("ca-with-key", &key))],
     ];
     let certs = home.path().join("certs");
-    let (cert, key) = (pair.chain_pem(), pair.key_pem());
-    SecretVolume::mount(certs.join("web"))
-        .publish(&[("tls.crt", cert.as_bytes()), ("tls.key", key.as_bytes())]);
+    SecretVolume::mount(certs.join("web")).publish_pair(&pair);
     let url = kong.admin_url().replace("http://", "https://");
     let ca = file("ca", &pki.root().pem());
     for case in cases {

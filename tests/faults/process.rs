@@ -428,7 +428,7 @@ impl Signal {
         let redundant = match point {
             // A write may have been done unheard.
             Point::Sent | Point::Written => 1,
-            // By the one that was ended, and by the next.
+            // Two faults: the node missed it, and who told it again was ended.
             Point::Announcement => 2,
             _ => 0,
         };

@@ -81,8 +81,7 @@ async fn of_a_thousand_swaps_in_ten_seconds_few_are_written_all_whole_and_the_la
     let kubelet = thread::spawn(move || {
         let began = Instant::now();
         for (pair, turn) in swapped[1..].iter().zip(1..) {
-            let (cert, key) = (pair.chain_pem(), pair.key_pem());
-            volume.publish(&[("tls.crt", cert.as_bytes()), ("tls.key", key.as_bytes())]);
+            volume.publish_pair(pair);
             let next = began + Duration::from_millis(10) * turn;
             thread::sleep(next.saturating_duration_since(Instant::now()));
         }
@@ -213,8 +212,7 @@ async fn a_renewal_whose_events_the_kernel_dropped_is_served_all_the_same() {
     let volume = SecretVolume::mount(home.path().join("web"));
     let [first, second] = [pki.pair(&["a.test"]), pki.pair(&["a.test"])];
     let publish = |pair: &CertifiedPair| {
-        let (cert, key) = (pair.chain_pem(), pair.key_pem());
-        volume.publish(&[("tls.crt", cert.as_bytes()), ("tls.key", key.as_bytes())]);
+        volume.publish_pair(pair);
     };
     publish(&first);
     let url = kong.admin_url();
