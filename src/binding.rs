@@ -11,7 +11,7 @@ use thiserror::Error;
 
 pub(crate) use self::discover::DEFAULT;
 pub use self::discover::{Bindings, Oddity};
-use crate::allowance::allowance;
+use crate::allowance::{Room, allowance};
 use crate::bundle::{
     Authorities, Facts, Fingerprint, Invalid, License, PairSource, Pairs, Source as BundleSource,
 };
@@ -202,7 +202,7 @@ impl Unfit {
     pub const fn is_torn(&self) -> bool {
         match self {
             Self::Bundle(invalid) => invalid.is_torn(),
-            Self::Configuration { .. } => true,
+            Self::Configuration { problem, .. } => !matches!(problem, Unreadable::TooLarge),
         }
     }
 }
@@ -338,11 +338,11 @@ impl Binding {
                 Content::Read(files.clone(), pairs.facts().clone())
             }
             Material::Configuration => {
-                let document =
-                    Document::parse(file.bytes).map_err(|problem| Unfit::Configuration {
-                        path: Quoted::new(&file.path.to_string_lossy()),
-                        problem,
-                    })?;
+                let document = Document::parse_within(Room::of_memory(), file.bytes);
+                let document = document.map_err(|problem| Unfit::Configuration {
+                    path: Quoted::new(&file.path.to_string_lossy()),
+                    problem,
+                })?;
                 Content::Configuration(Configuration {
                     document: Arc::new(document),
                     fingerprint: Fingerprint::of_text(file.bytes),

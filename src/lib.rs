@@ -12,14 +12,14 @@
 //! same pass, and a pass writes what differs: a lost event costs time, never truth.
 
 // What is asked for, and the words used for it.
-mod allowance;
 pub mod clock;
 pub mod names;
 pub mod quote;
 pub mod settings;
 pub(crate) mod tls;
 
-// Files into bundles.
+// Files into bundles, as far as there is memory for them.
+mod allowance;
 pub mod binding;
 pub mod bundle;
 pub mod declarative;

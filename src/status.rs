@@ -13,6 +13,7 @@ pub(crate) use self::sides::{Side, sides};
 use crate::binding::{Kind, Unfit};
 use crate::bundle::{self, Facts, ServedChain};
 use crate::clock::Timestamp;
+use crate::declarative::Unreadable;
 use crate::names::BindingName;
 use crate::quote::Quoted;
 use crate::volume;
@@ -311,6 +312,8 @@ pub enum Reason {
     ByKong,
     /// `refused`: nginx was told to reload, and went on with what it had.
     NotReloaded,
+    /// `refused`: Kong holds more than is read, so nothing can be decided.
+    TooLarge,
     /// `refused`: another writer keeps undoing ours.
     Contested,
     /// `unauthorized`: Kong's word.
@@ -371,6 +374,7 @@ impl Reason {
             Self::BrokenBeside => "broken_beside",
             Self::NotReloaded => "not_reloaded",
             Self::ByKong => "by_kong",
+            Self::TooLarge => "too_large",
             Self::Contested => "contested",
             Self::Credentials => "credentials",
             Self::CredentialsUnusable => "credentials_unusable",
@@ -391,6 +395,9 @@ impl From<&Unfit> for Reason {
     fn from(unfit: &Unfit) -> Self {
         match unfit {
             Unfit::Bundle(invalid) => Self::Bundle(invalid.reason()),
+            Unfit::Configuration { problem: Unreadable::TooLarge, .. } => {
+                Self::File(volume::Reason::TooLarge)
+            }
             Unfit::Configuration { .. } => Self::Configuration,
         }
     }

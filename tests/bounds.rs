@@ -30,12 +30,13 @@ use admin::{Odd, OddAdmin};
 use process::{Process, raise_own_limit};
 use rustix::fs::{CWD, Mode, mkfifoat};
 use serde_json::Value;
-use stock::{Stock, Store, Taken};
+use stock::{Kind, Stock, Store, Taken};
 use tempfile::TempDir;
 use testkit::{
     CertifiedPair, KongStandIn, Pki, Request, SecretVolume, SidecarProcess, with_settings,
 };
 use tokio::process::Command;
+use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 use visitors::{Origin, Visit, Visitors};
 
@@ -48,6 +49,8 @@ const OTHERS: usize = 300;
 const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(5);
 const MIB: u64 = 1024 * 1024;
+/// Whoever measures times or makes the machine busy holds it.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 fn publish(volume: &SecretVolume, pair: &CertifiedPair) {
     let (cert, key) = (pair.chain_pem(), pair.key_pem());
@@ -131,6 +134,7 @@ impl Pod {
 
 #[tokio::test]
 async fn probes_are_answered_whatever_else_comes_to_the_port() {
+    let _alone = ALONE.lock().await;
     raise_own_limit();
     let pod = Pod::new().await;
     for number in 0..OTHERS {
@@ -305,16 +309,22 @@ impl Drop for Growing {
 
 #[tokio::test]
 async fn memory_stays_within_the_limits_of_the_chart() {
+    let _alone = ALONE.lock().await;
     let database = chart_limit("kong-cert-reloader/values.yaml");
     let declarative = chart_limit("overlays/dbless.yaml");
-    for (store, others, ballast, ours, limit) in [
-        (Store::Database, 3000, 0, 40, database),
+    for (store, kind, others, ballast, ours, limit) in [
+        (Store::Database, Kind::Certificates, 3000, 0, 40, database),
         // A page of 1,000 has 60 MB.
-        (Store::Database, 1000, 60_000, 40, database),
-        (Store::Memory, 5000, 0, 10, declarative),
-        (Store::File, 5000, 0, 10, declarative),
+        (Store::Database, Kind::Certificates, 1000, 60_000, 40, database),
+        (Store::Memory, Kind::Certificates, 3000, 0, 10, declarative),
+        (Store::Json, Kind::Certificates, 3000, 0, 10, declarative),
+        // Small objects: text alone is the least of it.
+        (Store::Memory, Kind::Services, 8000, 0, 1, database),
+        (Store::Yaml, Kind::Services, 8000, 0, 1, database),
+        (Store::Memory, Kind::Consumers, 15_000, 0, 1, database),
+        (Store::Yaml, Kind::Consumers, 15_000, 0, 1, database),
     ] {
-        let stock = Stock { store, others, ballast, ours };
+        let stock = Stock { store, kind, others, ballast, ours };
         let Taken { peak, time, .. } = stock.measured(Path::new(PROGRAM)).await;
         eprintln!("{stock:?}: at most {} KiB of {}, {time:?}", peak / 1024, limit / 1024);
         assert!(peak <= limit, "{stock:?}: {} KiB", peak / 1024);
@@ -326,16 +336,18 @@ async fn memory_stays_within_the_limits_of_the_chart() {
 #[ignore = "it takes minutes, and is there for its figures"]
 async fn memory_by_the_number_of_certificates() {
     let program = env::var("KONG_CERT_RELOADER_STATIC").expect("the program as it is shipped");
-    for store in [Store::Database, Store::Memory, Store::File] {
-        for (others, ours) in
-            [(100, 10), (1000, 10), (5000, 10), (100, 100), (1000, 100), (5000, 100), (0, 1000)]
-        {
-            let stock = Stock { store, others, ballast: 0, ours };
+    let certificates =
+        [(100, 10), (1000, 100), (4500, 10), (0, 1000)].map(|most| (Kind::Certificates, most));
+    let small = [(Kind::Services, (40_000, 10)), (Kind::Consumers, (50_000, 10))];
+    for (kind, (others, ours)) in certificates.into_iter().chain(small) {
+        for store in [Store::Database, Store::Memory, Store::Json, Store::Yaml] {
+            if store == Store::Database && !matches!(kind, Kind::Certificates) {
+                continue;
+            }
+            let stock = Stock { store, kind, others, ballast: 0, ours };
             let Taken { peak, idle, time } = stock.measured(Path::new(&program)).await;
             let (peak, idle) = (peak.div_ceil(MIB), idle.div_ceil(MIB));
-            eprintln!(
-                "{store:?}, {others} and {ours}: at most {peak} MiB, idle {idle} MiB, {time:?}"
-            );
+            eprintln!("{stock:?}: at most {peak} MiB, idle {idle} MiB, {time:?}");
         }
     }
 }

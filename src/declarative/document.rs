@@ -4,9 +4,11 @@ use std::fmt;
 
 use zeroize::Zeroizing;
 
+use super::entities::Entity;
 use super::unreadable::Unreadable;
 use super::value::{Map, Value};
 use super::{json, yaml};
+use crate::allowance::Room;
 
 /// A declarative configuration: all of it, in its order, with what is not ours as it was.
 #[derive(Clone, PartialEq, Eq)]
@@ -17,6 +19,11 @@ pub struct Document {
 /// The entities that are written to.
 pub(super) const LISTS: [&str; 4] = ["certificates", "snis", "ca_certificates", "licenses"];
 
+/// Whether a field of the top level is one of these: the others are only passed on.
+pub(super) fn is_ours(field: &str) -> bool {
+    LISTS.contains(&field)
+}
+
 impl Document {
     /// Reads JSON, or else YAML, as Kong does. What Kong exported can be sent again: names that
     /// stand inside their certificate and beside it do so once.
@@ -26,11 +33,17 @@ impl Document {
     /// Says where it is none that Kong would take, or that can be sent on as it is meant; never
     /// what stands there.
     pub fn parse(text: &[u8]) -> Result<Self, Unreadable> {
+        Self::parse_within(Room::WITHOUT_BOUNDS, text)
+    }
+
+    /// The same, if there is room for it.
+    pub(crate) fn parse_within(room: Room, text: &[u8]) -> Result<Self, Unreadable> {
         let text = std::str::from_utf8(text).map_err(|_| Unreadable::NotText)?;
-        Self::of(match json::read(text)? {
+        let value = match json::read(text, room)? {
             Some(value) => value,
-            None => yaml::read(text)?,
-        })
+            None => yaml::read(text, room)?,
+        };
+        Self::of(value, room)
     }
 
     /// Reads what Kong exported, which is YAML as libyaml writes it.
@@ -40,27 +53,31 @@ impl Document {
     /// As [`Self::parse`].
     pub fn parse_exported(text: &[u8]) -> Result<Self, Unreadable> {
         let text = std::str::from_utf8(text).map_err(|_| Unreadable::NotText)?;
-        Self::of(yaml::read_exported(text)?)
+        Self::exported_within(Room::WITHOUT_BOUNDS, text)
+    }
+
+    fn exported_within(room: Room, text: &str) -> Result<Self, Unreadable> {
+        Self::of(yaml::read_exported(text, room)?, room)
     }
 
     /// Reads Kong's answer to `GET /config`: what it exports, as a text in JSON. Either may be large:
     /// the answer is gone before the text is read. `None` if it is no such answer.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::parse`].
-    #[must_use]
-    pub fn exported(answer: Zeroizing<Vec<u8>>) -> Option<Result<Self, Unreadable>> {
-        let Some(Value::Map(mut fields)) = json::read(std::str::from_utf8(&answer).ok()?).ok()?
-        else {
-            return None;
+    pub(crate) fn exported(
+        room: Room,
+        answer: Zeroizing<Vec<u8>>,
+    ) -> Option<Result<Self, Unreadable>> {
+        let mut fields = match json::read(std::str::from_utf8(&answer).ok()?, room) {
+            Ok(Some(Value::Map(fields))) => fields,
+            Err(Unreadable::TooLarge) => return Some(Err(Unreadable::TooLarge)),
+            _ => return None,
         };
         drop(answer);
         let Some(Value::Text(text)) = fields.remove("config") else { return None };
-        Some(Self::parse_exported(text.as_bytes()))
+        Some(Self::exported_within(room, &text))
     }
 
-    fn of(value: Value) -> Result<Self, Unreadable> {
+    fn of(value: Value, mut room: Room) -> Result<Self, Unreadable> {
+        let weight = value.weight();
         let Value::Map(root) = value else { return Err(Unreadable::NoMapping) };
         match root.get("_format_version") {
             Some(Value::Text(_)) => {}
@@ -72,6 +89,8 @@ impl Document {
                 return Err(Unreadable::NoList { field });
             }
         }
+        let objects = Entity::ALL.iter().map(|entity| root.elements(entity.list()).len()).sum();
+        room.take_whole(weight, objects).map_err(|_| Unreadable::TooLarge)?;
         let mut document = Self { root };
         document.drop_echoed_names();
         Ok(document)
@@ -80,7 +99,10 @@ impl Document {
     /// Whether there is anything in it besides its head.
     #[must_use]
     pub fn has_objects(&self) -> bool {
-        self.root.iter().any(|(_, value)| !value.elements().is_empty())
+        self.root.iter().any(|(_, value)| match value {
+            Value::Packed(packed) => !packed.texts().is_empty(),
+            value => !value.elements().is_empty(),
+        })
     }
 
     /// As JSON text: the same for the same configuration, byte by byte.
@@ -203,6 +225,40 @@ mod tests {
         assert_eq!(sent("[&a 010, *a, &a x, *a]"), r#"[8,8,"x","x"]"#);
         let base = "&base {x: 1, y: 2}\nb: {y: 3, <<: *base, z: 4}\nc:\n  \"<<\": [*base, {y: 9, w: 5}]\n  y: 6";
         assert_eq!(sent(base), r#"{"x":1,"y":2},"b":{"y":3,"x":1,"z":4},"c":{"x":1,"w":5,"y":6}"#);
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_not_read() {
+        let many = |list: &str, one: &str| {
+            let objects = vec![one; 1000];
+            let json = format!(r#"{{"_format_version":"3.0","{list}":[{}]}}"#, objects.join(","));
+            let yaml = format!("_format_version: '3.0'\n{list}:\n- {}\n", objects.join("\n- "));
+            let anchors =
+                format!("_format_version: '3.0'\n{list}:\n- &a {one}\n{}", "- *a\n".repeat(999));
+            [json, yaml, anchors]
+        };
+        let small = r#"{"a":[1,2,3]}"#;
+        for (list, one, room) in [
+            // As texts, and as trees.
+            ("services", small, 1000 * (64 + small.len())),
+            ("snis", small, 1000 * (6 * 64 + 4)),
+            // With what is made of them.
+            ("certificates", small, 1000 * (6 * 64 + 768 + 4)),
+            ("certificates", "{}", 1000 * (64 + 768)),
+        ] {
+            for text in many(list, one) {
+                let shown = &text[..60];
+                let read = |room| Document::parse_within(Room::of(room), text.as_bytes());
+                assert!(read(room + room / 10 + 1000).is_ok(), "{shown}");
+                assert!(read(room - room / 10).err() == Some(Unreadable::TooLarge), "{shown}");
+            }
+        }
+        let one_object = format!(
+            r#"{{"_format_version":"3.0","services":[{{"tags":[{}]}}]}}"#,
+            ["1"; 1000].join(",")
+        );
+        let read = Document::parse_within(Room::of(40_000), one_object.as_bytes());
+        assert!(read.err() == Some(Unreadable::TooLarge), "a tree while it is read");
     }
 
     #[test]

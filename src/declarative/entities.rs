@@ -7,7 +7,8 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::Document;
-use super::value::{Map, Value};
+use super::json::unpacked;
+use super::value::{Map, Text, Value};
 use crate::bundle::LeafDigest;
 use crate::held::{HeldCertificate, INGRESS_CONTROLLER, RawCertificate, is_reference};
 use crate::quote::Quoted;
@@ -142,7 +143,7 @@ impl Document {
         let id = id.to_string();
         self.root.iter().any(|(field, value)| match field {
             SNIS => false,
-            _ => value.elements().iter().filter(|object| !is_it(object, &id)).any(|object| {
+            _ => value.unpacked().filter(|object| !is_it(object, &id)).any(|object| {
                 object.as_map().is_some_and(|map| map.iter().any(|(_, value)| names(value, &id)))
             }),
         })
@@ -227,6 +228,11 @@ fn created_at(object: &Map) -> Option<i64> {
 /// Lists hold objects, and these have lists of others in them. A plugin's `config` is no list, and
 /// what is called a tag there is none.
 fn is_of_controller(list: &Value) -> bool {
+    if let Value::Packed(packed) = list {
+        let names_it = |text: &&Text| text.contains(INGRESS_CONTROLLER);
+        let mut objects = packed.texts().iter().filter(names_it).map(|text| unpacked(text));
+        return objects.any(|object| is_of_controller(&Value::List(vec![object])));
+    }
     list.elements().iter().filter_map(Value::as_map).any(|object| {
         tags(object).any(|tag| tag == INGRESS_CONTROLLER)
             || object.iter().any(|(_, value)| is_of_controller(value))
@@ -243,6 +249,7 @@ fn names(value: &Value, id: &str) -> bool {
         Value::Text(text) => text.eq_ignore_ascii_case(id),
         Value::List(list) => list.iter().any(|element| names(element, id)),
         Value::Map(map) => map.iter().any(|(_, value)| names(value, id)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        // It holds objects of its own.
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Packed(_) => false,
     }
 }

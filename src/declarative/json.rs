@@ -2,44 +2,77 @@
 
 use std::collections::HashSet;
 
+use super::document::is_ours;
 use super::unreadable::{Flaw, Place, Unreadable};
-use super::value::{Map, Text, Value};
+use super::value::{Map, Packed, Text, Value};
+use crate::allowance::{Full, Room};
 
 /// No configuration is nested deeper, and no stack is too small for so much.
 pub(super) const DEPTH: usize = 128;
 
 /// `None` if it is not JSON.
 ///
-/// Errs if it is, with a value that readers take differently.
-pub(super) fn read(text: &str) -> Result<Option<Value>, Unreadable> {
-    let mut reader = Reader { text, at: 0 };
-    let read = reader.value(0).and_then(|value| {
-        reader.skip_space();
-        if reader.at == text.len() { Ok(value) } else { Err(Stop::NotJson) }
-    });
-    match read {
+/// Errs if it is, with a value that readers take differently, or more than there is room for.
+pub(super) fn read(text: &str, room: Room) -> Result<Option<Value>, Unreadable> {
+    match (Reader { text, at: 0, room, packs: true }).whole() {
         Ok(value) => Ok(Some(value)),
         Err(Stop::NotJson) => Ok(None),
+        Err(Stop::Full) => Err(Unreadable::TooLarge),
         Err(Stop::Flawed(at, flaw)) => Err(Unreadable::At { place: Place::of(text, at), flaw }),
     }
 }
 
+/// What [`packed`] made a text of.
+pub(super) fn unpacked(text: &str) -> Value {
+    let reader = Reader { text, at: 0, room: Room::WITHOUT_BOUNDS, packs: false };
+    reader.whole().unwrap_or(Value::Null)
+}
+
+/// As a text of its size.
+pub(super) fn packed(value: &Value) -> Text {
+    let mut size = 0;
+    write(value, &mut |piece| size += piece.len());
+    let mut text = Text::new(String::with_capacity(size));
+    write(value, &mut |piece| text.push_str(piece));
+    text
+}
+
 enum Stop {
     NotJson,
+    /// There is no room for more.
+    Full,
     /// With the byte where it is.
     Flawed(usize, Flaw),
+}
+
+impl From<Full> for Stop {
+    fn from(_: Full) -> Self {
+        Self::Full
+    }
 }
 
 struct Reader<'a> {
     text: &'a str,
     at: usize,
+    room: Room,
+    /// Lists of the top level that are only passed on are packed.
+    packs: bool,
 }
 
 impl<'a> Reader<'a> {
+    fn whole(mut self) -> Result<Value, Stop> {
+        let value = self.value(0)?;
+        self.skip_space();
+        if self.at == self.text.len() { Ok(value) } else { Err(Stop::NotJson) }
+    }
+
     fn value(&mut self, depth: usize) -> Result<Value, Stop> {
         self.skip_space();
         if depth > DEPTH {
             return Err(Stop::Flawed(self.at, Flaw::TooDeep));
+        }
+        if !matches!(self.peek(), Some(b'"')) {
+            self.room.take(0)?;
         }
         match self.peek() {
             Some(b'{') => self.map(depth).map(Value::Map),
@@ -60,7 +93,10 @@ impl<'a> Reader<'a> {
             let key = self.string()?;
             self.skip_space();
             self.expect(b':')?;
-            fields.push((key, self.value(depth + 1)?));
+            self.skip_space();
+            let is_packed = self.packs && depth == 0 && !is_ours(&key) && self.peek() == Some(b'[');
+            let value = if is_packed { self.packed_list()? } else { self.value(depth + 1)? };
+            fields.push((key, value));
             begins.push(begin);
         }
         let mut seen = HashSet::with_capacity(fields.len());
@@ -78,7 +114,22 @@ impl<'a> Reader<'a> {
         while self.next_of(b']', list.is_empty())?.is_some() {
             list.push(self.value(depth + 1)?);
         }
+        list.shrink_to_fit();
         Ok(list)
+    }
+
+    /// A list of the top level. Each element is a tree while it is read, and no longer.
+    fn packed_list(&mut self) -> Result<Value, Stop> {
+        let mut texts = Vec::new();
+        self.at += 1;
+        while self.next_of(b']', texts.is_empty())?.is_some() {
+            let room = self.room;
+            let text = packed(&self.value(2)?);
+            self.room = room;
+            self.room.take(text.len())?;
+            texts.push(text);
+        }
+        Ok(Value::Packed(Packed::of(texts)))
     }
 
     /// Where the next element begins; `None` behind the end.
@@ -109,6 +160,7 @@ impl<'a> Reader<'a> {
             }
         }
         self.at = end + 1;
+        self.room.take(end - begin)?;
         unescaped(&self.text[begin..end]).ok_or(Stop::NotJson)
     }
 
@@ -229,6 +281,14 @@ pub(super) fn write(value: &Value, out: &mut dyn FnMut(&str)) {
             out("]");
         }
         Value::Map(map) => write_map(map, out),
+        Value::Packed(packed) => {
+            out("[");
+            for (at, text) in packed.texts().iter().enumerate() {
+                out(if at == 0 { "" } else { "," });
+                out(text);
+            }
+            out("]");
+        }
     }
 }
 
@@ -275,6 +335,10 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
     use super::*;
+
+    fn read(text: &str) -> Result<Option<Value>, Unreadable> {
+        super::read(text, Room::WITHOUT_BOUNDS)
+    }
 
     fn written(value: &Value) -> String {
         let mut text = String::new();

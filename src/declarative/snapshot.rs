@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::Document;
 use super::entities::{Entity, ids};
-use super::value::{Map, Value};
+use super::value::Map;
 use crate::bundle::{held_authority, held_license};
 use crate::held::{HeldAuthority, HeldLicense, Snapshot};
 
@@ -19,7 +19,7 @@ impl Document {
     pub fn known_by(&self, list: &str, key: &str) -> Option<Known> {
         let is_it =
             |object: &Map| ["name", "id"].iter().any(|field| object.text(field) == Some(key));
-        let mut objects = self.root.elements(list).iter();
+        let mut objects = self.root.get(list)?.unpacked();
         let at = objects.position(|object| object.as_map().is_some_and(is_it))?;
         self.known_at(list, at)
     }
@@ -51,11 +51,11 @@ impl Document {
     /// Id and name of the object at this place of a list.
     #[must_use]
     pub fn known_at(&self, list: &str, at: usize) -> Option<Known> {
-        let objects = self.root.elements(list);
-        let object = objects.get(at).and_then(Value::as_map)?;
+        let object = self.root.get(list)?.unpacked().nth(at)?;
+        let object = object.as_map()?;
         let entity = Entity::ALL.into_iter().find(|entity| entity.list() == list);
         let id = match entity {
-            Some(entity) => ids(entity, objects).get(at).copied(),
+            Some(entity) => ids(entity, self.root.elements(list)).get(at).copied(),
             None => object.text("id").and_then(|id| id.parse().ok()),
         };
         Some((id, object.text("name").map(str::to_owned)))

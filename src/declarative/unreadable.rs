@@ -10,6 +10,11 @@ pub enum Unreadable {
     /// Bytes that are no text.
     #[error("it is not UTF-8 text")]
     NotText,
+    /// There is not enough memory for it.
+    #[error(
+        "it does not fit into memory; raise this container's memory limit, or have it hold less"
+    )]
+    TooLarge,
     /// Something at a place.
     #[error("{place}: {flaw}")]
     At {

@@ -1,8 +1,12 @@
 //! A tree that keeps what it was read from: the order of fields, and numbers digit by digit.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
+
+use super::json;
+use crate::allowance::Room;
 
 /// Wiped when dropped, because any of them may be a key.
 pub(super) type Text = Zeroizing<String>;
@@ -17,6 +21,8 @@ pub(super) enum Value {
     Text(Text),
     List(Vec<Value>),
     Map(Map),
+    /// A list that is only passed on.
+    Packed(Packed),
 }
 
 impl Value {
@@ -63,12 +69,53 @@ impl Value {
         list
     }
 
+    /// What it takes of the room for a configuration.
+    pub(super) fn weight(&self) -> usize {
+        Room::weight(match self {
+            Self::Null | Self::Bool(_) => 0,
+            Self::Number(text) | Self::Text(text) => text.len(),
+            Self::List(list) => list.iter().map(Self::weight).sum(),
+            Self::Map(map) => {
+                map.iter().map(|(key, value)| Room::weight(key.len()) + value.weight()).sum()
+            }
+            Self::Packed(packed) => {
+                packed.texts().iter().map(|text| Room::weight(text.len())).sum()
+            }
+        })
+    }
+
     /// What is in a list; of all else nothing.
     pub(super) fn elements(&self) -> &[Self] {
         match self {
             Self::List(list) => list,
             _ => &[],
         }
+    }
+
+    /// The same, with what is in a list that is only passed on.
+    pub(super) fn unpacked(&self) -> impl Iterator<Item = Cow<'_, Self>> {
+        let packed = match self {
+            Self::Packed(packed) => packed.texts(),
+            _ => &[],
+        };
+        let packed = packed.iter().map(|text| Cow::Owned(json::unpacked(text)));
+        self.elements().iter().map(Cow::Borrowed).chain(packed)
+    }
+}
+
+/// What is in a list that is only passed on, each element as its JSON: as trees they would take many
+/// times the memory. Copies share it.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Packed(Arc<Vec<Text>>);
+
+impl Packed {
+    pub(super) fn of(mut texts: Vec<Text>) -> Self {
+        texts.shrink_to_fit();
+        Self(Arc::new(texts))
+    }
+
+    pub(super) fn texts(&self) -> &[Text] {
+        &self.0
     }
 }
 
@@ -79,7 +126,8 @@ pub(super) struct Map(Arc<Vec<(Text, Value)>>);
 
 impl Map {
     /// Of fields with different names.
-    pub(super) fn of(fields: Vec<(Text, Value)>) -> Self {
+    pub(super) fn of(mut fields: Vec<(Text, Value)>) -> Self {
+        fields.shrink_to_fit();
         Self(Arc::new(fields))
     }
 

@@ -7,32 +7,36 @@ use yaml_rust2::Event;
 use yaml_rust2::parser::{Parser, Tag};
 use yaml_rust2::scanner::{Marker, ScanError, TScalarStyle};
 
-use super::json::DEPTH;
+use super::document::is_ours;
+use super::json::{DEPTH, packed};
 use super::scalar;
 use super::unreadable::{Flaw, Place, Unreadable};
-use super::value::{Map, Text, Value};
+use super::value::{Map, Packed, Text, Value};
+use crate::allowance::{Full, Room};
 
 /// What anchors and aliases may repeat, in bytes of memory.
 const REPEATED: usize = 64 * 1024 * 1024;
+/// The key of what is merged.
+const MERGE: &str = "<<";
 /// The prefix of YAML's own tags.
 const TAG: &str = "tag:yaml.org,2002:";
 /// They are the ends of lines in YAML 1.1, which libyaml reads, and characters in YAML 1.2.
 const SEPARATORS: [char; 3] = ['\u{85}', '\u{2028}', '\u{2029}'];
 
 /// The only document of a text; null if there is none.
-pub(super) fn read(text: &str) -> Result<Value, Unreadable> {
+pub(super) fn read(text: &str, room: Room) -> Result<Value, Unreadable> {
     if let Some(at) = text.find(SEPARATORS) {
         return Err(Unreadable::At { place: Place::of(text, at), flaw: Flaw::Separator });
     }
-    parsed(text)
+    parsed(text, room)
 }
 
 /// The same of what libyaml wrote. There a separator is one of the text itself, as it is of
 /// characters for the parser here; behind it libyaml indents, which the text does not have (but for
 /// one of several lines that has spaces there itself: these are lost).
-pub(super) fn read_exported(text: &str) -> Result<Value, Unreadable> {
+pub(super) fn read_exported(text: &str, room: Room) -> Result<Value, Unreadable> {
     if !text.contains(SEPARATORS) {
-        return parsed(text);
+        return parsed(text, room);
     }
     let mut rest = text;
     let mut kept = Text::new(String::with_capacity(text.len()));
@@ -42,14 +46,14 @@ pub(super) fn read_exported(text: &str) -> Result<Value, Unreadable> {
         rest = rest[end..].trim_start_matches(' ');
     }
     kept.push_str(rest);
-    parsed(&kept)
+    parsed(&kept, room)
 }
 
-fn parsed(text: &str) -> Result<Value, Unreadable> {
+fn parsed(text: &str, room: Room) -> Result<Value, Unreadable> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // The parser's own buffers are not wiped; what comes out of them is.
     let mut parser = Parser::new_from_str(text);
-    let mut loader = Loader::default();
+    let mut loader = Loader::within(room);
     while loader.take_next(&mut parser)? {}
     if loader.ends_in_block && !text.ends_with('\n') {
         return Err(Unreadable::At { place: Place::of(text, text.len()), flaw: Flaw::NoNewline });
@@ -57,8 +61,8 @@ fn parsed(text: &str) -> Result<Value, Unreadable> {
     Ok(loader.document.unwrap_or(Value::Null))
 }
 
-#[derive(Default)]
 struct Loader {
+    room: Room,
     document: Option<Value>,
     open: Vec<Open>,
     anchors: HashMap<usize, Anchored>,
@@ -75,6 +79,12 @@ struct Open {
 
 enum Content {
     List(Vec<Value>),
+    /// Of the top level, and only passed on: each element is a tree while it is read, and no longer.
+    Packed {
+        texts: Vec<Text>,
+        /// Without the one that is being read.
+        room: Room,
+    },
     Mapping {
         fields: Vec<Field>,
         /// The key whose value is yet to come, and where it began.
@@ -89,15 +99,22 @@ struct Field {
     is_merged: bool,
 }
 
-/// A flaw, and where it is if that is not where reading has come to.
-struct Found {
-    place: Option<Place>,
-    flaw: Flaw,
+enum Stop {
+    /// There is no room for more.
+    Full,
+    /// With where it is, if that is not where reading has come to.
+    Flawed(Option<Place>, Flaw),
 }
 
-impl From<Flaw> for Found {
+impl From<Full> for Stop {
+    fn from(_: Full) -> Self {
+        Self::Full
+    }
+}
+
+impl From<Flaw> for Stop {
     fn from(flaw: Flaw) -> Self {
-        Self { place: None, flaw }
+        Self::Flawed(None, flaw)
     }
 }
 
@@ -109,17 +126,28 @@ struct Anchored {
 }
 
 impl Loader {
+    fn within(room: Room) -> Self {
+        Self {
+            room,
+            document: None,
+            open: Vec::new(),
+            anchors: HashMap::new(),
+            repeated: 0,
+            ends_in_block: false,
+        }
+    }
+
     /// False at the end.
     fn take_next(&mut self, parser: &mut Parser<Chars<'_>>) -> Result<bool, Unreadable> {
         let (event, mark) = parser.next_token().map_err(|error| syntax(&error))?;
         let place = place_of(mark);
-        self.take(event, place).map_err(|Found { place: found, flaw }| Unreadable::At {
-            place: found.unwrap_or(place),
-            flaw,
+        self.take(event, place).map_err(|stop| match stop {
+            Stop::Full => Unreadable::TooLarge,
+            Stop::Flawed(found, flaw) => Unreadable::At { place: found.unwrap_or(place), flaw },
         })
     }
 
-    fn take(&mut self, event: Event, place: Place) -> Result<bool, Found> {
+    fn take(&mut self, event: Event, place: Place) -> Result<bool, Stop> {
         match event {
             Event::StreamEnd => return Ok(false),
             Event::DocumentStart if self.document.is_some() => {
@@ -127,7 +155,12 @@ impl Loader {
             }
             Event::SequenceStart(anchor, tag) => {
                 demand_tag(tag.as_ref(), "seq")?;
-                self.open(anchor, Content::List(Vec::new()))?;
+                let content = if anchor == 0 && self.packs() {
+                    Content::Packed { texts: Vec::new(), room: self.room }
+                } else {
+                    Content::List(Vec::new())
+                };
+                self.open(anchor, content)?;
             }
             Event::MappingStart(anchor, tag) => {
                 demand_tag(tag.as_ref(), "map")?;
@@ -136,7 +169,11 @@ impl Loader {
             Event::SequenceEnd | Event::MappingEnd => {
                 if let Some(Open { anchor, content }) = self.open.pop() {
                     let value = match content {
-                        Content::List(list) => Value::List(list),
+                        Content::List(mut list) => {
+                            list.shrink_to_fit();
+                            Value::List(list)
+                        }
+                        Content::Packed { texts, .. } => Value::Packed(Packed::of(texts)),
                         Content::Mapping { fields, .. } => Value::Map(resolved(fields)?),
                     };
                     self.add(value, anchor, place)?;
@@ -146,6 +183,7 @@ impl Loader {
                 let mut text = Text::new(text);
                 // The parser's grew, to twice of what it holds.
                 text.shrink_to_fit();
+                self.room.take(text.len())?;
                 self.ends_in_block = matches!(style, TScalarStyle::Literal | TScalarStyle::Folded)
                     && text.ends_with('\n');
                 let value = match (tag, style) {
@@ -161,6 +199,7 @@ impl Loader {
                 demand_flat(self.open.len() + anchored.depth)?;
                 self.repeated += anchored.weight;
                 demand_few(self.repeated)?;
+                self.room.take_whole(anchored.weight, 0)?;
                 let value = anchored.value.clone();
                 self.add(value, 0, place)?;
             }
@@ -169,27 +208,49 @@ impl Loader {
         Ok(true)
     }
 
-    fn open(&mut self, anchor: usize, content: Content) -> Result<(), Flaw> {
+    /// Whether a list that begins here is one of the top level that is only passed on.
+    fn packs(&self) -> bool {
+        match &self.open[..] {
+            [Open { content: Content::Mapping { key: Some((key, _)), .. }, .. }] => {
+                !is_ours(key) && key.as_str() != MERGE
+            }
+            _ => false,
+        }
+    }
+
+    fn open(&mut self, anchor: usize, content: Content) -> Result<(), Stop> {
         demand_flat(self.open.len() + 1)?;
+        self.room.take(0)?;
         self.open.push(Open { anchor, content });
         Ok(())
     }
 
-    fn add(&mut self, value: Value, anchor: usize, place: Place) -> Result<(), Flaw> {
+    fn add(&mut self, value: Value, anchor: usize, place: Place) -> Result<(), Stop> {
         if anchor > 0 {
-            let (weight, depth) = (weight(&value), depth(&value));
+            let (weight, depth) = (value.weight(), depth(&value));
             self.repeated += weight;
             demand_few(self.repeated)?;
+            self.room.take_whole(weight, 0)?;
+            // It stays when what it is in is packed.
+            if let Some(Open { content: Content::Packed { room, .. }, .. }) = self.open.get_mut(1) {
+                room.take_whole(weight, 0)?;
+            }
             self.anchors.insert(anchor, Anchored { value: value.clone(), weight, depth });
         }
         match self.open.last_mut().map(|open| &mut open.content) {
             None => self.document = Some(value),
             Some(Content::List(list)) => list.push(value),
+            Some(Content::Packed { texts, room }) => {
+                let text = packed(&value);
+                room.take(text.len())?;
+                self.room = *room;
+                texts.push(text);
+            }
             Some(Content::Mapping { fields, key }) => match (key.take(), value) {
                 (None, Value::Text(text)) => *key = Some((text, place)),
-                (None, _) => return Err(Flaw::KeyNotText),
+                (None, _) => return Err(Flaw::KeyNotText.into()),
                 // In quotes, too.
-                (Some((key, place)), value) if key.as_str() == "<<" => {
+                (Some((key, place)), value) if key.as_str() == MERGE => {
                     merge(fields, value, place)?;
                 }
                 (Some((key, place)), value) => {
@@ -221,11 +282,11 @@ fn merge(fields: &mut Vec<Field>, value: Value, place: Place) -> Result<(), Flaw
 }
 
 /// What is written wins over what is merged, and of that the first.
-fn resolved(fields: Vec<Field>) -> Result<Map, Found> {
+fn resolved(fields: Vec<Field>) -> Result<Map, Stop> {
     let mut written = HashSet::new();
     for field in fields.iter().filter(|field| !field.is_merged) {
         if !written.insert(field.key.as_str()) {
-            return Err(Found { place: Some(field.place), flaw: Flaw::KeyTwice });
+            return Err(Stop::Flawed(Some(field.place), Flaw::KeyTwice));
         }
     }
     let mut merged = HashSet::new();
@@ -238,25 +299,11 @@ fn resolved(fields: Vec<Field>) -> Result<Map, Found> {
     Ok(Map::of(fields.map(|(field, _)| (field.key, field.value)).collect()))
 }
 
-fn weight(value: &Value) -> usize {
-    size_of::<Value>()
-        + match value {
-            Value::Null | Value::Bool(_) => 0,
-            Value::Number(text) | Value::Text(text) => text.len(),
-            Value::List(list) => list.iter().map(weight).sum(),
-            Value::Map(map) => {
-                map.iter().map(|(key, value)| weight_of_key(key) + weight(value)).sum()
-            }
-        }
-}
-
-const fn weight_of_key(key: &str) -> usize {
-    size_of::<Text>() + key.len()
-}
-
 fn depth(value: &Value) -> usize {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) => 0,
+        // Of the top level, with neither anchor nor alias.
+        Value::Packed(_) => DEPTH,
         Value::List(list) => 1 + list.iter().map(depth).max().unwrap_or(0),
         Value::Map(map) => 1 + map.iter().map(|(_, value)| depth(value)).max().unwrap_or(0),
     }

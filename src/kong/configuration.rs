@@ -15,8 +15,8 @@ use tokio::time::Instant;
 pub use self::entry::enter;
 pub use self::refusal::Bad;
 use super::{Answer, Call, Failure, Kong, Lost, Method, Unanswered, Wire, judge, parse};
-use crate::allowance::LARGEST;
-use crate::declarative::Document;
+use crate::allowance::{LARGEST, Room};
+use crate::declarative::{Document, Unreadable};
 use crate::quote::Quoted;
 
 /// So often is a configuration read again that changed meanwhile.
@@ -133,8 +133,12 @@ impl<W: Wire> Kong<W> {
         let call = Call { limit: LARGEST, more_time: EXPORT, ..call };
         let Answer { status, body, .. } = self.ask(call).await?;
         let another_body = || Failure::not_kong(format!("status {status} with another body"));
-        Document::exported(body).ok_or_else(another_body)?.map_err(|problem| {
-            Failure::not_kong(format!("its configuration cannot be read: {problem}"))
+        let document = Document::exported(Room::of_memory(), body).ok_or_else(another_body)?;
+        document.map_err(|problem| match problem {
+            Unreadable::TooLarge => {
+                Failure::TooLarge { detail: format!("of its configuration, {problem}") }
+            }
+            _ => Failure::not_kong(format!("its configuration cannot be read: {problem}")),
         })
     }
 

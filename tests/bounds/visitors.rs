@@ -15,6 +15,8 @@ const FEW: usize = 20;
 const DRIP: Duration = Duration::from_millis(100);
 /// Between two attempts of one visitor who was sent away.
 const REST: Duration = Duration::from_secs(1);
+/// Between two attempts to connect.
+const PAUSE: Duration = Duration::from_millis(10);
 /// No connection lasts longer.
 const LONGEST: Duration = Duration::from_secs(20);
 
@@ -182,10 +184,16 @@ impl Visitors {
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async move {
-                let visitors = crowd(address, visit, origin).await;
-                all_came.send(()).unwrap();
-                let _: Result<(), _> = leave.await;
-                drop(visitors);
+                let visit = async {
+                    let visitors = crowd(address, visit, origin).await;
+                    // Whoever waited for them may have given up.
+                    let _: Result<(), _> = all_came.send(());
+                    visitors.join_all().await;
+                };
+                tokio::select! {
+                    () = visit => {}
+                    _ = leave => {}
+                }
             });
         });
         let visitors = Self { stay: Some(stay), thread: Some(thread) };
@@ -231,6 +239,7 @@ async fn connected(from: Ipv4Addr, address: SocketAddr) -> TcpStream {
         if let Ok(stream) = socket.connect(address).await {
             return stream;
         }
+        sleep(PAUSE).await;
     }
 }
 
