@@ -129,6 +129,8 @@ pub enum Lost {
     TooLarge {
         /// The limit.
         limit: usize,
+        /// The status code of the answer.
+        status: u16,
     },
     /// Credentials or CA cannot be used.
     #[error(transparent)]
@@ -234,7 +236,7 @@ impl Failure {
     /// Whether it may succeed later without anyone's doing.
     #[must_use]
     pub const fn is_passing(&self) -> bool {
-        !matches!(self, Self::Refused { .. } | Self::NoLicenses)
+        !matches!(self, Self::Refused { .. } | Self::TooLarge { .. } | Self::NoLicenses)
     }
 
     /// Whether it says nothing of the one object: the next call would end as this one did.
@@ -245,6 +247,7 @@ impl Failure {
             Self::Refused { .. }
                 | Self::Conflict { .. }
                 | Self::RefusedInPart { .. }
+                | Self::TooLarge { .. }
                 | Self::NoLicenses
         )
     }
@@ -279,7 +282,12 @@ impl From<Lost> for Failure {
     fn from(lost: Lost) -> Self {
         match lost {
             // Nothing of Kong's is so large, but for what there are many of.
-            Lost::TooLarge { limit: ..=OBJECT_LIMIT } => Self::not_kong(lost.to_string()),
+            Lost::TooLarge { status: status @ 500..=599, .. } => Self::Unavailable {
+                detail: format!("status {status}; {lost}"),
+                status: Some(status),
+                retry_after: None,
+            },
+            Lost::TooLarge { limit: ..=OBJECT_LIMIT, .. } => Self::not_kong(lost.to_string()),
             Lost::TooLarge { .. } => Self::TooLarge {
                 detail: format!(
                     "{lost}; raise this container's memory limit, by which more is read (up to 64 MiB), or have it hold less"

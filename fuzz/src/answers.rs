@@ -203,7 +203,11 @@ impl Wire for &Fuzzed<'_> {
         let asked = format!("{} {}", call.method.as_str(), call.path);
         let answer = self.answer(&asked).unwrap_or_else(|| NOTHING.answer());
         let limit = call.limit;
-        if answer.body.len() > limit { Err(Lost::TooLarge { limit }) } else { Ok(answer) }
+        if answer.body.len() > limit {
+            Err(Lost::TooLarge { limit, status: answer.status })
+        } else {
+            Ok(answer)
+        }
     }
 }
 

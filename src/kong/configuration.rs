@@ -176,6 +176,14 @@ impl<W: Wire> Kong<W> {
             Ok(answer) => answer,
             // That it takes its time is no silence.
             Err(Unanswered::Lost(Lost::Timeout)) => return Err(unknown()),
+            Err(Unanswered::Lost(Lost::TooLarge { status: status @ 400..=499, .. })) => {
+                let message = Quoted::new("its answer is too long to read; see its error log");
+                return Err(self.failed(Failure::Refused { status, message }));
+            }
+            // Kong's answers to what it takes are not read.
+            Err(Unanswered::Lost(lost @ Lost::TooLarge { status: ..=399, .. })) => {
+                return Err(self.failed(Failure::not_kong(lost.to_string())));
+            }
             Err(Unanswered::Lost(lost)) => return Err(self.failed(lost.into())),
             Err(Unanswered::NotSent) => return Err(NotLoaded::Failure(Failure::NotSent)),
         };

@@ -158,7 +158,7 @@ pub(super) async fn collect(
     let announced = response.content_length().unwrap_or(0);
     let announced = usize::try_from(announced).unwrap_or(usize::MAX);
     if keep == Keep::Body && announced > limit {
-        return Err(Lost::TooLarge { limit });
+        return Err(Lost::TooLarge { limit, status });
     }
     let mut body = Zeroizing::new(Vec::new());
     while let Some(chunk) = response.chunk().await.map_err(|error| lost(&error))? {
@@ -166,7 +166,7 @@ pub(super) async fn collect(
             continue;
         }
         if body.len() + chunk.len() > limit {
-            return Err(Lost::TooLarge { limit });
+            return Err(Lost::TooLarge { limit, status });
         }
         append(&mut body, &chunk, announced, limit);
     }

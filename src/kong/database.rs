@@ -205,9 +205,9 @@ impl<W: Wire> Kong<W> {
                     continue;
                 }
                 Err(Failure::TooLarge { .. }) => {
-                    let (few, limit) = (sizes[0], PAGE_LIMIT);
+                    let few = sizes[0];
                     return Err(Failure::not_kong(format!(
-                        "{few} objects of its list {list} are larger than {limit} bytes"
+                        "{few} objects of its list {list} are too large to be read"
                     )));
                 }
                 answer => answer?,

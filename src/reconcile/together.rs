@@ -144,7 +144,7 @@ impl<W: Wire> Reconciler<W> {
 
     /// What Kong runs, unless it is not to be written to now. The file is never written without all
     /// the others, and what became of all is not known where something else runs.
-    async fn running(&self, file: &FromFile, is_all: bool) -> Result<Running, PutOff> {
+    async fn running(&mut self, file: &FromFile, is_all: bool) -> Result<Running, PutOff> {
         let (Some(kong), declared) = (&self.kong, &self.ledger.declared) else {
             return Err(PutOff::Failure(Failure::NotSent));
         };
@@ -155,7 +155,12 @@ impl<W: Wire> Reconciler<W> {
         if !is_all && (file.base().is_some() || declared.has_moved_to(hash) != Some(false)) {
             return Err(PutOff::ConcernsAll);
         }
-        Ok(kong.configuration(hash).await?)
+        let running = kong.configuration(hash).await;
+        if matches!(running, Err(Failure::TooLarge { .. })) {
+            // Kong is not asked to write it all down again before it runs another, or at a resync.
+            self.ledger.declared.note(hash);
+        }
+        Ok(running?)
     }
 
     async fn written_together(

@@ -207,7 +207,8 @@ impl Verdict {
             Failure::NoSuchPath { .. } => (State::Unreachable, Reason::NoSuchPath),
             Failure::NoLicenses => (State::Unsupported, Reason::NoLicenses),
             Failure::NotKong { .. } => (State::Unreachable, Reason::NotKong),
-            Failure::Unavailable { .. } | Failure::TooLarge { .. } | Failure::NotSent => {
+            Failure::TooLarge { .. } => (State::Refused, Reason::TooLarge),
+            Failure::Unavailable { .. } | Failure::NotSent => {
                 (State::Unreachable, Reason::NoAnswer)
             }
         };

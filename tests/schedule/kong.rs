@@ -306,7 +306,7 @@ impl Wire for KongInProcess {
                 let body = Zeroizing::new(body.as_bytes().to_vec());
                 Ok(Answer { status, is_json, retry_after: None, body })
             }
-            What::TooLarge => Err(Lost::TooLarge { limit: call.limit }),
+            What::TooLarge => Err(Lost::TooLarge { limit: call.limit, status: 200 }),
             What::NoConnection => Err(Lost::Connect {
                 to: Quoted::new("http://kong:8001"),
                 cause: Quoted::new("Connection refused"),
