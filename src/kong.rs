@@ -9,7 +9,7 @@ mod node;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 pub use self::configuration::{Bad, Hash, NotLoaded, Running, enter};
 pub use self::connect::{AdminClient, Unusable};
-pub use self::database::{Query, Refused};
+pub use self::database::{Query, Refused, Shared};
 pub use self::elsewhere::Elsewhere;
 use self::elsewhere::Search;
 pub use self::node::{Listener, Mode, Node};
@@ -344,6 +344,8 @@ pub struct Kong<W> {
     connections: Semaphore,
     gate: Arc<Gate>,
     metrics: Metrics,
+    /// Which of the sizes of pages fits.
+    page: AtomicUsize,
     node: Option<Node>,
     is_node_doubted: bool,
     search: Search,
@@ -360,6 +362,7 @@ impl<W: Wire> Kong<W> {
             connections: Semaphore::new(admin.concurrency.get()),
             gate: Arc::default(),
             metrics,
+            page: AtomicUsize::new(0),
             node: None,
             is_node_doubted: false,
             search: Search::default(),

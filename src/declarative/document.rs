@@ -243,8 +243,8 @@ mod tests {
             ("services", small, 1000 * (64 + small.len())),
             ("snis", small, 1000 * (6 * 64 + 4)),
             // With what is made of them.
-            ("certificates", small, 1000 * (6 * 64 + 768 + 4)),
-            ("certificates", "{}", 1000 * (64 + 768)),
+            ("certificates", small, 1000 * (6 * 64 + 1024 + 4)),
+            ("certificates", "{}", 1000 * (64 + 1024)),
         ] {
             for text in many(list, one) {
                 let shown = &text[..60];

@@ -5,6 +5,7 @@ mod certificates;
 mod licenses;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -35,13 +36,6 @@ pub enum Query {
         /// The names that it would have.
         names: BTreeSet<Sni>,
     },
-    /// Certificates with one of these ids, and those that have one of these names, out of all.
-    Certificates {
-        /// Ids.
-        ids: BTreeSet<Uuid>,
-        /// Names.
-        names: BTreeSet<Sni>,
-    },
     /// CA certificates.
     Authorities {
         /// Those of which it is asked whether anything refers to them.
@@ -51,29 +45,43 @@ pub enum Query {
     Licenses,
 }
 
-impl Query {
+/// What is read once for several queries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shared {
+    /// Certificates with one of these ids, and those that have one of these names, out of all.
+    Certificates {
+        /// Ids.
+        ids: BTreeSet<Uuid>,
+        /// Names.
+        names: BTreeSet<Sni>,
+    },
+    /// CA certificates; of those that are `doubted` it is asked whether anything refers to them.
+    Authorities {
+        /// Those.
+        doubted: BTreeSet<Uuid>,
+    },
+    /// Licences.
+    Licenses,
+}
+
+impl Shared {
     /// What is read once for several of `queries`: the list of certificates for `many` of them, and
     /// whatever is a list in any case.
-    pub fn together<'a>(queries: impl Iterator<Item = &'a Self>, many: usize) -> Vec<Self> {
+    pub fn of<'a>(queries: impl Iterator<Item = &'a Query>, many: usize) -> Vec<Self> {
         let (mut certificates, mut licenses) = (0, false);
         let (mut wanted, mut wanted_names) = (BTreeSet::new(), BTreeSet::new());
         let mut authorities = None::<BTreeSet<Uuid>>;
         for query in queries {
             match query {
-                Self::Certificate { id, names } => {
+                Query::Certificate { id, names } => {
                     certificates += 1;
                     wanted.insert(*id);
                     wanted_names.extend(names.iter().cloned());
                 }
-                Self::Certificates { ids, names } => {
-                    certificates += ids.len();
-                    wanted.extend(ids);
-                    wanted_names.extend(names.iter().cloned());
-                }
-                Self::Authorities { doubted } => {
+                Query::Authorities { doubted } => {
                     authorities.get_or_insert_default().extend(doubted);
                 }
-                Self::Licenses => licenses = true,
+                Query::Licenses => licenses = true,
             }
         }
         let certificates = (certificates >= many)
@@ -83,15 +91,19 @@ impl Query {
         [certificates, authorities, licenses].into_iter().flatten().collect()
     }
 
-    /// Whether its answer is one to `other`, too.
+    /// Whether its answer is one to `query`, too.
     #[must_use]
-    pub const fn covers(&self, other: &Self) -> bool {
-        matches!(
-            (self, other),
-            (Self::Certificates { .. }, Self::Certificate { .. })
-                | (Self::Authorities { .. }, Self::Authorities { .. })
-                | (Self::Licenses, Self::Licenses)
-        )
+    pub fn covers(&self, query: &Query) -> bool {
+        match (self, query) {
+            (Self::Certificates { ids, names }, Query::Certificate { id, names: asked }) => {
+                ids.contains(id) && names.is_superset(asked)
+            }
+            (Self::Authorities { doubted }, Query::Authorities { doubted: asked }) => {
+                doubted.is_superset(asked)
+            }
+            (Self::Licenses, Query::Licenses) => true,
+            _ => false,
+        }
     }
 }
 
@@ -107,13 +119,29 @@ impl<W: Wire> Kong<W> {
             Query::Certificate { id, names } => {
                 self.look_at_certificate(*id, names, &mut snapshot).await?;
             }
-            Query::Certificates { ids, names } => {
-                self.look_at_certificates(ids, names, &mut snapshot).await?;
-            }
             Query::Authorities { doubted } => {
                 self.look_at_authorities(doubted, &mut snapshot).await?;
             }
             Query::Licenses => self.look_at_licenses(&mut snapshot).await?,
+        }
+        Ok(snapshot)
+    }
+
+    /// Reads what several queries ask for.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::look`].
+    pub async fn look_once(&self, shared: &Shared) -> Result<Snapshot, Failure> {
+        let mut snapshot = Snapshot::default();
+        match shared {
+            Shared::Certificates { ids, names } => {
+                self.look_at_certificates(ids, names, &mut snapshot).await?;
+            }
+            Shared::Authorities { doubted } => {
+                self.look_at_authorities(doubted, &mut snapshot).await?;
+            }
+            Shared::Licenses => self.look_at_licenses(&mut snapshot).await?,
         }
         Ok(snapshot)
     }
@@ -192,7 +220,9 @@ impl<W: Wire> Kong<W> {
     ) -> Result<(), Failure> {
         let mut offset = None::<String>;
         let mut seen = BTreeSet::new();
-        let (mut sizes, mut read) = (&PAGES[..], 0);
+        // A page that was too large once is not asked for again at each look.
+        let mut sizes = &PAGES[self.page.load(Ordering::Relaxed)..];
+        let mut read = 0;
         while read < MOST_OBJECTS {
             let place = offset
                 .as_deref()
@@ -202,6 +232,7 @@ impl<W: Wire> Kong<W> {
             let answer = match self.ask(call).await {
                 Err(Failure::TooLarge { .. }) if sizes.len() > 1 => {
                     sizes = &sizes[1..];
+                    self.page.store(PAGES.len() - sizes.len(), Ordering::Relaxed);
                     continue;
                 }
                 Err(Failure::TooLarge { .. }) => {

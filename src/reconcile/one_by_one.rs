@@ -11,7 +11,7 @@ use super::{Conclusion, Passed, Reconciler};
 use crate::clock::Timestamp;
 use crate::desired::Desired;
 use crate::held::Snapshot;
-use crate::kong::{Failure, Kong, Query, Wire};
+use crate::kong::{Failure, Kong, Shared, Wire};
 use crate::names::Sni;
 use crate::quote::Quoted;
 
@@ -159,9 +159,9 @@ async fn look<W: Wire>(
     candidates: &[Candidate],
 ) -> Vec<Result<Arc<Snapshot>, Failure>> {
     let mut shared = Vec::new();
-    for query in Query::together(candidates.iter().map(|candidate| &candidate.query), MANY) {
-        let look = kong.look(&query).await.map(Arc::new);
-        shared.push((query, look));
+    for wider in Shared::of(candidates.iter().map(|candidate| &candidate.query), MANY) {
+        let look = kong.look_once(&wider).await.map(Arc::new);
+        shared.push((wider, look));
     }
     let looks: Vec<_> = candidates
         .iter()
