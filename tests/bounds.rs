@@ -27,7 +27,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use admin::{Odd, OddAdmin};
-use process::{Process, raise_own_limit};
+use process::{MemoryGroup, Process, raise_own_limit};
 use rustix::fs::{CWD, Mode, mkfifoat};
 use serde_json::Value;
 use stock::{Kind, Stock, Store, Taken};
@@ -330,6 +330,45 @@ async fn memory_stays_within_the_limits_of_the_chart() {
         eprintln!("{stock:?}: at most {} KiB of {}, {time:?}", peak / 1024, limit / 1024);
         assert!(peak <= limit, "{stock:?}: {} KiB", peak / 1024);
     }
+}
+
+#[tokio::test]
+async fn a_configuration_that_does_not_fit_is_told_and_nobody_is_killed() {
+    let limit = 48 * MIB;
+    let Some(group) = MemoryGroup::with_limit(limit) else {
+        eprintln!("not tested: no control group can be made here");
+        return;
+    };
+    // Its text would fit.
+    let (store, kind) = (Store::Yaml, Kind::Consumers);
+    let text = Stock { store, kind, others: 45_000, ballast: 0, ours: 0 }.text();
+    assert!((text.len() as u64) < (limit - 24 * MIB) / 4, "{}", text.len());
+    let admin = OddAdmin::start(Odd::Configuration).await;
+    let home = tempfile::tempdir().unwrap();
+    publish(&SecretVolume::mount(home.path().join("certs/web")), &Pki::new().pair(&["a.test"]));
+    let (certs, file) = (home.path().join("certs"), home.path().join("kong.yaml"));
+    fs::write(&file, text).unwrap();
+    let url = format!("http://{}", admin.address);
+    let mut command = with_settings(
+        Path::new("/bin/sh"),
+        &[
+            ("ADMIN__URL", &*url),
+            ("CERTS_DIR", certs.to_str().unwrap()),
+            ("DECLARATIVE__FILE", file.to_str().unwrap()),
+            ("LISTEN", "127.0.0.1:0"),
+            ("LOG__FORMAT", "json"),
+        ],
+    );
+    command.args(group.enter(PROGRAM));
+    let sidecar = SidecarProcess::spawn(command).await;
+    for (binding, state) in [("declarative_file", "invalid"), ("web", "refused")] {
+        let shown = sidecar.until(binding, |shown| shown["reason"] == "too_large").await;
+        assert_eq!(shown["state"], state, "{shown}");
+    }
+    probed(&sidecar).await;
+    let most = Process::of(sidecar.pid()).peak_memory();
+    eprintln!("in a control group of {} KiB: at most {} KiB", limit / 1024, most / 1024);
+    assert!(most <= limit, "{} KiB", most / 1024);
 }
 
 /// The figures of `helm/README.md`, with the program that `KONG_CERT_RELOADER_STATIC` names.

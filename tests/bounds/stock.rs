@@ -188,6 +188,11 @@ impl Stock {
         configuration.to_string()
     }
 
+    /// In YAML, as a file.
+    pub(crate) fn text(self) -> String {
+        self.yaml(&Issuer::new())
+    }
+
     fn yaml(self, issuer: &Issuer) -> String {
         let objects = self.objects(issuer).map(|object| format!("- {object}\n"));
         let objects: String = objects.collect();
