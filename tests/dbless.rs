@@ -300,6 +300,39 @@ async fn a_configuration_that_is_too_large_is_told_with_its_mend_and_not_sent_ag
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn a_configuration_that_is_too_large_to_be_read_is_left_alone_until_it_is_another() {
+    let (kong, pki) = (kong(OTHERS), pki());
+    kong.inject(Fault::too_large().at("/config").only("GET").always());
+    let pair = leaf(&pki, &["a.test"], 20);
+    let pod = Pod::with(&pair, &kong);
+    pod.until_state(State::Refused).await;
+    assert_eq!(pod.binding("web").reason.unwrap().as_str(), "too_large");
+    sleep(Duration::from_secs(120)).await;
+    assert_eq!((exports(&kong), posts(&kong)), (1, 0));
+    load(&kong, &format!("{OTHERS}- {{username: more}}\n"));
+    sleep(POLL * 3).await;
+    assert_eq!(exports(&kong), 2);
+    // At each resync.
+    sleep(Duration::from_secs(3600)).await;
+    assert_within(exports(&kong), 10, 20);
+    kong.heal();
+    pod.until_in_sync_with(&pair).await;
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn a_refusal_that_is_too_long_to_be_read_is_a_refusal() {
+    let (kong, pki) = (kong(OTHERS), pki());
+    kong.inject(Fault::too_large_with(400).only("POST").always());
+    let pod = Pod::with(&leaf(&pki, &["a.test"], 20), &kong);
+    pod.until_state(State::Refused).await;
+    let shown = pod.binding("web");
+    assert_eq!(shown.reason.unwrap().as_str(), "by_kong");
+    assert!(shown.message.as_ref().unwrap().contains("too long to read"), "{shown:?}");
+    sleep(Duration::from_secs(3000)).await;
+    assert_eq!(posts(&kong), 1);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn a_kong_that_does_not_answer_is_looked_for_elsewhere_until_it_does() {
     let (kong, pki) = (kong(OTHERS), pki());
     let pair = leaf(&pki, &["a.test"], 20);

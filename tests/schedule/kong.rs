@@ -306,7 +306,7 @@ impl Wire for KongInProcess {
                 let body = Zeroizing::new(body.as_bytes().to_vec());
                 Ok(Answer { status, is_json, retry_after: None, body })
             }
-            What::TooLarge => Err(Lost::TooLarge { limit: call.limit, status: 200 }),
+            What::TooLarge { status } => Err(Lost::TooLarge { limit: call.limit, status }),
             What::NoConnection => Err(Lost::Connect {
                 to: Quoted::new("http://kong:8001"),
                 cause: Quoted::new("Connection refused"),
@@ -384,7 +384,9 @@ enum What {
         is_json: bool,
         body: &'static str,
     },
-    TooLarge,
+    TooLarge {
+        status: u16,
+    },
 }
 
 fn answer(status: u16, retry_after: Option<Duration>, body: &Value) -> Answer {
@@ -445,7 +447,12 @@ impl Fault {
 
     /// The answer is larger than is read.
     pub(crate) const fn too_large() -> Self {
-        Self::new(What::TooLarge)
+        Self::new(What::TooLarge { status: 200 })
+    }
+
+    /// The same of an answer with this status.
+    pub(crate) const fn too_large_with(status: u16) -> Self {
+        Self::new(What::TooLarge { status })
     }
 
     /// Kong does it all the same, so much later.
