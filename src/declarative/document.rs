@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::entities::Entity;
 use super::unreadable::Unreadable;
-use super::value::{Map, Value};
+use super::value::{Map, Packed, Value};
 use super::{json, yaml};
 use crate::allowance::Room;
 
@@ -92,8 +92,23 @@ impl Document {
         let objects = Entity::ALL.iter().map(|entity| root.elements(entity.list()).len()).sum();
         room.take_whole(weight, objects).map_err(|_| Unreadable::TooLarge)?;
         let mut document = Self { root };
+        document.pack();
         document.drop_echoed_names();
         Ok(document)
+    }
+
+    /// Packs lists that are only passed on and were not packed as they were read: anchors stand for them.
+    fn pack(&mut self) {
+        let is_open =
+            |(field, value): &(&str, &Value)| !is_ours(field) && matches!(value, Value::List(_));
+        let open: Vec<String> =
+            self.root.iter().filter(is_open).map(|(field, _)| field.to_owned()).collect();
+        for field in open {
+            if let Some(list) = self.root.get_mut(&field) {
+                let texts = list.elements().iter().map(json::packed).collect();
+                *list = Value::Packed(Packed::of(texts));
+            }
+        }
     }
 
     /// Whether there is anything in it besides its head.
@@ -259,6 +274,13 @@ mod tests {
         );
         let read = Document::parse_within(Room::of(40_000), one_object.as_bytes());
         assert!(read.err() == Some(Unreadable::TooLarge), "a tree while it is read");
+    }
+
+    #[test]
+    fn what_anchors_stand_for_is_kept_as_if_it_were_written_out() {
+        let text = "_format_version: '3.0'\na: &a [{b: [1]}, x]\nc: *a\nd: {e: *a}\n";
+        let document = Document::parse(text.as_bytes()).unwrap();
+        assert!(Document::parse(&document.to_json()).unwrap() == document);
     }
 
     #[test]

@@ -157,7 +157,7 @@ fn reasons_of(state: &str) -> Vec<Reason> {
             let bundles = bundles.map(Reason::Bundle).into_iter().chain([Reason::Configuration]);
             files.map(Reason::File).into_iter().chain(bundles).collect()
         }
-        "refused" => [Reason::ByKong, Reason::NotReloaded, Reason::Contested]
+        "refused" => [Reason::ByKong, Reason::TooLarge, Reason::NotReloaded, Reason::Contested]
             .into_iter()
             .chain(refusals.iter().map(|refusal| Reason::Refusal(refusal.as_str())))
             .collect(),
