@@ -377,7 +377,7 @@ async fn a_configuration_that_does_not_fit_is_told_and_nobody_is_killed() {
 async fn memory_by_the_number_of_certificates() {
     let program = env::var("KONG_CERT_RELOADER_STATIC").expect("the program as it is shipped");
     let certificates =
-        [(100, 10), (1000, 100), (4500, 10), (0, 1000)].map(|most| (Kind::Certificates, most));
+        [(100, 10), (1000, 100), (3000, 10), (0, 1000)].map(|most| (Kind::Certificates, most));
     let small = [(Kind::Services, (40_000, 10)), (Kind::Consumers, (50_000, 10))];
     for (kind, (others, ours)) in certificates.into_iter().chain(small) {
         for store in [Store::Database, Store::Memory, Store::Json, Store::Yaml] {
