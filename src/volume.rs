@@ -80,15 +80,21 @@ impl Source {
     }
 
     fn read_once(&self, files: &dyn Files) -> Result<Vec<Content>, Unreadable> {
-        self.files
-            .iter()
-            .map(|path| {
-                let bytes = match self.root_of(path, files)? {
-                    Some(root) => read_within(path, &root, self.limit, files)?,
-                    None => read_regular(path, path, self.limit, files)?,
-                };
-                Ok(Content { path: path.clone(), bytes })
-            })
+        let mut resolved: Option<(Root, PathBuf)> = None;
+        let mut read = |path: &Path, root: Option<Root>| {
+            let Some(root) = root else { return read_regular(path, path, self.limit, files) };
+            let generation = match resolved.take().filter(|(last, _)| *last == root) {
+                Some((_, generation)) => generation,
+                None => files
+                    .canonicalize(&root.path.join(&root.target))
+                    .map_err(|error| Unreadable::of(path, error))?,
+            };
+            let bytes = read_within(path, &root, &generation, self.limit, files)?;
+            resolved = Some((root, generation));
+            Ok(bytes)
+        };
+        self.with_roots(files)
+            .map(|(path, root)| Ok(Content { path: path.to_path_buf(), bytes: read(path, root?)? }))
             .collect()
     }
 
@@ -96,10 +102,9 @@ impl Source {
     #[must_use]
     pub fn identity(&self, files: &dyn Files) -> Identity {
         Identity(
-            self.files
-                .iter()
-                .map(|path| Stamp {
-                    target: self.root_of(path, files).ok().flatten().map(|root| root.target),
+            self.with_roots(files)
+                .map(|(path, root)| Stamp {
+                    target: root.ok().flatten().map(|root| root.target),
                     stat: files.metadata(path).ok().as_ref().map(Stat::from),
                 })
                 .collect(),
@@ -125,7 +130,7 @@ impl Source {
     /// already complete.
     #[must_use]
     pub fn is_swapped(&self, files: &dyn Files) -> bool {
-        self.files.iter().all(|path| matches!(self.root_of(path, files), Ok(Some(_))))
+        self.with_roots(files).all(|(_, root)| matches!(root, Ok(Some(_))))
     }
 
     /// Where changes of these files can be noticed: the volume's root, or for files outside of a
@@ -133,12 +138,12 @@ impl Source {
     #[must_use]
     pub fn watch_points(&self, files: &dyn Files) -> BTreeSet<PathBuf> {
         let mut points = BTreeSet::new();
-        for path in &self.files {
-            if let Ok(Some(root)) = self.root_of(path, files) {
+        for (path, root) in self.with_roots(files) {
+            if let Ok(Some(root)) = root {
                 points.insert(root.path);
             } else {
                 points.extend(path.parent().map(Path::to_path_buf));
-                points.insert(path.clone());
+                points.insert(path.to_path_buf());
             }
         }
         points
@@ -148,6 +153,20 @@ impl Source {
     #[must_use]
     pub fn files(&self) -> &[PathBuf] {
         &self.files
+    }
+
+    /// Each file with its root; files of one directory have one, looked at once.
+    fn with_roots<'a>(
+        &'a self,
+        files: &'a dyn Files,
+    ) -> impl Iterator<Item = (&'a Path, Result<Option<Root>, Unreadable>)> {
+        let mut last: Option<(Option<&Path>, Option<Root>)> = None;
+        self.files.iter().map(move |file| {
+            let beside = last.take().filter(|(directory, _)| *directory == file.parent());
+            let root = beside.map_or_else(|| self.root_of(file, files), |(_, root)| Ok(root));
+            last = root.as_ref().ok().map(|root| (file.parent(), root.clone()));
+            (file.as_path(), root)
+        })
     }
 
     fn root_of(&self, file: &Path, files: &dyn Files) -> Result<Option<Root>, Unreadable> {
@@ -225,6 +244,7 @@ impl From<&Metadata> for Stat {
     }
 }
 
+#[derive(Clone, PartialEq, Eq)]
 struct Root {
     path: PathBuf,
     target: OsString,
@@ -255,20 +275,18 @@ fn starts_with_dots(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b"..")
 }
 
-/// Reads `path` beneath the generation that `root` points to now.
+/// Reads `path` beneath the `generation` that `root` points to, which has no links in its own path.
 fn read_within(
     path: &Path,
     root: &Root,
+    generation: &Path,
     limit: u64,
     files: &dyn Files,
 ) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
-    let generation = files
-        .canonicalize(&root.path.join(&root.target))
-        .map_err(|error| Unreadable::of(path, error))?;
     let named = path.strip_prefix(&root.path).unwrap_or(path);
     let real =
         files.canonicalize(&generation.join(named)).map_err(|error| Unreadable::of(path, error))?;
-    if !real.starts_with(&generation) {
+    if !real.starts_with(generation) {
         return Err(Unreadable::LeavesVolume { path: path.to_path_buf() });
     }
     read_regular(path, &real, limit, files)
