@@ -353,6 +353,20 @@ async fn while_no_announcement_is_answered_it_is_not_served_and_then_made_all_th
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn a_rest_that_kong_wishes_for_instead_of_an_announcement_is_given_to_it() {
+    let (pod, kong, renewed) = served().await;
+    kong.model().miss_changes(1);
+    kong.inject(Fault::retry_after(429, s(120)).only("PATCH"));
+    pod.publish("web", &renewed);
+    while kong.times_of("PATCH").is_empty() {
+        sleep(s(1)).await;
+    }
+    let asked = kong.times_of("PATCH")[0];
+    pod.until_in_sync_with(&renewed).await;
+    assert_within(kong.times_of("PATCH")[1] - asked, s(120), s(140));
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn a_node_that_was_down_and_missed_it_is_told_when_it_is_back() {
     let (pod, kong, renewed) = served().await;
     kong.show_nothing(Some(Unseen::Closed));

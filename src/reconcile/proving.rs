@@ -419,6 +419,10 @@ impl Ledger {
         failure: Failure,
         now: Timestamp,
     ) -> Conclusion {
+        let wish = match failure {
+            Failure::Unavailable { retry_after, .. } => retry_after,
+            _ => None,
+        };
         let mut wait = Duration::ZERO;
         let mut verdict = Verdict::proving();
         if let Some(proving) = &mut self.memory(name, now).proving {
@@ -429,7 +433,9 @@ impl Ledger {
                 verdict = self.not_served(name);
             }
         }
-        let conclusion = self.stand(name, verdict, None, Some(true), now);
+        // It was answered when it was looked at; but what Kong wishes is for all.
+        let again = wish.map(|wish| Again::Retry { not_before: Some(wish) });
+        let conclusion = self.stand(name, verdict, again, Some(wish.is_none()), now);
         Conclusion { prove: Some(Prove::After(wait)), ..conclusion }
     }
 
