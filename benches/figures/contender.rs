@@ -7,8 +7,12 @@ use std::process::{Child, Command, Stdio};
 
 use super::instant_kong::InstantKong;
 
-/// The program that is measured, as it is shipped.
-pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_kong-cert-reloader");
+/// The program that is measured: the one that cargo built for this, or the one that is named, such as
+/// the static program of the image.
+pub(crate) fn program() -> PathBuf {
+    let named = std::env::var_os("KONG_CERT_RELOADER_STATIC").map(PathBuf::from);
+    named.unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_kong-cert-reloader")))
+}
 
 /// A running program; ended when dropped, with the programs that it started.
 pub(crate) struct Running(Child);
@@ -47,7 +51,7 @@ pub(crate) fn sidecar_at(
     admin: &str,
     settings: &Settings<'_>,
 ) -> io::Result<Running> {
-    let mut command = Command::new(PROGRAM);
+    let mut command = Command::new(program());
     command.env_clear().env("CERT_RELOADER__ADMIN__URL", admin);
     command.env("CERT_RELOADER__CERTS_DIR", certs).env("CERT_RELOADER__LISTEN", "127.0.0.1:0");
     command.envs(settings.iter().map(|(name, value)| (format!("CERT_RELOADER__{name}"), value)));

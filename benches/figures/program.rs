@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::certificates::{mark, renewals, swap};
-use super::contender::PROGRAM;
 use super::instant_kong::InstantKong;
 use super::percentiles::{Durations, ms};
 use testkit::{KeyKind, SecretVolume};
@@ -12,7 +11,7 @@ const STARTS: usize = 100;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) fn print(_: Option<usize>) {
-    let size = std::fs::metadata(PROGRAM).unwrap().len();
+    let size = std::fs::metadata(super::contender::program()).unwrap().len();
     println!("the program, stripped: {:.2} MiB", mib(size));
     let pair = &renewals("web.bench.test", KeyKind::P256, 1)[0];
     let mark = mark(&pair.leaf_pem());
