@@ -16,7 +16,7 @@ use std::fs::{self, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Component, Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::io::Errno;
 use thiserror::Error;
@@ -65,13 +65,24 @@ impl Source {
     /// Says which file cannot be read and why; [`Unreadable::Changing`] if it changed at each of
     /// several reads.
     pub fn read(&self, files: &dyn Files) -> Result<Generation, Unreadable> {
+        self.read_as(self.identity(files), files)
+    }
+
+    /// The same where the identity was `seen` just before.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`].
+    pub fn read_as(&self, seen: Identity, files: &dyn Files) -> Result<Generation, Unreadable> {
+        let mut before = seen;
         let mut result = Err(Unreadable::Changing { path: self.files[0].clone() });
         for _ in 0..READS {
-            let before = self.identity(files);
             result = self.read_once(files);
-            if before == self.identity(files) {
-                return result.map(|files| Generation { identity: before, files });
+            let after = self.identity(files);
+            if before == after {
+                return result.map(|files| Generation { identity: after, files });
             }
+            before = after;
         }
         match result {
             Err(error) => Err(error),
@@ -80,17 +91,15 @@ impl Source {
     }
 
     fn read_once(&self, files: &dyn Files) -> Result<Vec<Content>, Unreadable> {
-        let mut resolved: Option<(Root, PathBuf)> = None;
+        let mut resolved: Option<Resolved> = None;
         let mut read = |path: &Path, root: Option<Root>| {
             let Some(root) = root else { return read_regular(path, path, self.limit, files) };
-            let generation = match resolved.take().filter(|(last, _)| *last == root) {
-                Some((_, generation)) => generation,
-                None => files
-                    .canonicalize(&root.path.join(&root.target))
-                    .map_err(|error| Unreadable::of(path, error))?,
+            let volume = match resolved.take().filter(|volume| volume.root == root) {
+                Some(volume) => volume,
+                None => Resolved::of(root, files).map_err(|error| Unreadable::of(path, error))?,
             };
-            let bytes = read_within(path, &root, &generation, self.limit, files)?;
-            resolved = Some((root, generation));
+            let bytes = volume.read(path, self.limit, files)?;
+            resolved = Some(volume);
             Ok(bytes)
         };
         self.with_roots(files)
@@ -111,42 +120,26 @@ impl Source {
         )
     }
 
-    /// When the last of them was written or put there, if the file system tells.
-    #[must_use]
-    pub fn modified(&self, files: &dyn Files) -> Option<SystemTime> {
-        let modified = |path: &PathBuf| {
-            let metadata = files.metadata(path).ok()?;
-            // Copies may keep the time of the original; that of the change is the kernel's.
-            let changed = Duration::new(
-                u64::try_from(metadata.ctime()).ok()?,
-                u32::try_from(metadata.ctime_nsec()).ok()?,
-            );
-            Some(metadata.modified().ok()?.max(SystemTime::UNIX_EPOCH + changed))
-        };
-        self.files.iter().filter_map(modified).max()
-    }
-
-    /// Whether every file lies in a volume that is swapped as a whole, so that what is seen is
-    /// already complete.
+    /// See [`Place::is_swapped`].
     #[must_use]
     pub fn is_swapped(&self, files: &dyn Files) -> bool {
-        self.with_roots(files).all(|(_, root)| matches!(root, Ok(Some(_))))
+        self.place(files).is_swapped
     }
 
-    /// Where changes of these files can be noticed: the volume's root, or for files outside of a
-    /// volume their directory and (for those that are mounted one by one) they themselves.
+    /// Where the files lie now, for who waits for a change of them.
     #[must_use]
-    pub fn watch_points(&self, files: &dyn Files) -> BTreeSet<PathBuf> {
-        let mut points = BTreeSet::new();
+    pub fn place(&self, files: &dyn Files) -> Place {
+        let mut place = Place { is_swapped: true, watch_points: BTreeSet::new() };
         for (path, root) in self.with_roots(files) {
             if let Ok(Some(root)) = root {
-                points.insert(root.path);
+                place.watch_points.insert(root.path);
             } else {
-                points.extend(path.parent().map(Path::to_path_buf));
-                points.insert(path.to_path_buf());
+                place.is_swapped = false;
+                place.watch_points.extend(path.parent().map(Path::to_path_buf));
+                place.watch_points.insert(path.to_path_buf());
             }
         }
-        points
+        place
     }
 
     /// The files, as they were named.
@@ -181,6 +174,17 @@ impl Source {
         }
         Ok(None)
     }
+}
+
+/// Where files lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Every file lies in a volume that is swapped as a whole, so that what is seen is already
+    /// complete.
+    pub is_swapped: bool,
+    /// Where changes of the files can be noticed: the volume's root, or for files outside of a volume
+    /// their directory and (for those that are mounted one by one) they themselves.
+    pub watch_points: BTreeSet<PathBuf>,
 }
 
 /// One generation as it was read.
@@ -219,6 +223,14 @@ impl std::fmt::Debug for Content {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity(Vec<Stamp>);
 
+impl Identity {
+    /// When the last of the files was written or put there, if the file system tells.
+    #[must_use]
+    pub fn modified(&self) -> Option<SystemTime> {
+        self.0.iter().filter_map(|stamp| stamp.stat.as_ref()?.last_change()).max()
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Stamp {
     target: Option<OsString>,
@@ -241,6 +253,17 @@ impl From<&Metadata> for Stat {
             modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
+    }
+}
+
+impl Stat {
+    /// Copies may keep the time of the original; that of the change is the kernel's.
+    fn last_change(&self) -> Option<SystemTime> {
+        let time = |(seconds, nanoseconds)| {
+            let seconds = u64::try_from(seconds).ok()?;
+            Some(UNIX_EPOCH + Duration::new(seconds, u32::try_from(nanoseconds).ok()?))
+        };
+        [self.modified, self.changed].into_iter().filter_map(time).max()
     }
 }
 
@@ -275,21 +298,52 @@ fn starts_with_dots(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b"..")
 }
 
-/// Reads `path` beneath the `generation` that `root` points to, which has no links in its own path.
-fn read_within(
-    path: &Path,
-    root: &Root,
-    generation: &Path,
-    limit: u64,
-    files: &dyn Files,
-) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
-    let named = path.strip_prefix(&root.path).unwrap_or(path);
-    let real =
-        files.canonicalize(&generation.join(named)).map_err(|error| Unreadable::of(path, error))?;
-    if !real.starts_with(generation) {
-        return Err(Unreadable::LeavesVolume { path: path.to_path_buf() });
+/// A volume's root, and the generation that it points to.
+struct Resolved {
+    root: Root,
+    generation: PathBuf,
+    /// The generation is a directory beside the link, as kubelet makes it, and no link itself.
+    is_directory: bool,
+}
+
+impl Resolved {
+    fn of(root: Root, files: &dyn Files) -> io::Result<Self> {
+        let generation = root.path.join(&root.target);
+        let is_directory = files.link_metadata(&generation)?.is_dir();
+        Ok(Self { root, generation, is_directory })
     }
-    read_regular(path, &real, limit, files)
+
+    /// Reads the file that is named `path`, which must lie in the generation.
+    fn read(
+        &self,
+        path: &Path,
+        limit: u64,
+        files: &dyn Files,
+    ) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
+        let named = path.strip_prefix(&self.root.path).unwrap_or(path);
+        let real = self.generation.join(named);
+        if self.is_directory && is_one_component(named) {
+            // Nothing on the way can be a link but the file itself.
+            let metadata =
+                files.link_metadata(&real).map_err(|error| Unreadable::of(path, error))?;
+            if !metadata.is_symlink() {
+                demand_regular(path, &metadata, limit)?;
+                return read_opened(path, &real, limit, files);
+            }
+        }
+        let without_links =
+            |named: &Path| files.canonicalize(named).map_err(|error| Unreadable::of(path, error));
+        let (generation, real) = (without_links(&self.generation)?, without_links(&real)?);
+        if !real.starts_with(generation) {
+            return Err(Unreadable::LeavesVolume { path: path.to_path_buf() });
+        }
+        read_regular(path, &real, limit, files)
+    }
+}
+
+fn is_one_component(path: &Path) -> bool {
+    let mut components = path.components();
+    matches!((components.next(), components.next()), (Some(Component::Normal(_)), None))
 }
 
 /// Reads `real`; errors name it `path`.
@@ -301,6 +355,16 @@ fn read_regular(
 ) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
     let metadata = files.metadata(real).map_err(|error| Unreadable::of(path, error))?;
     demand_regular(path, &metadata, limit)?;
+    read_opened(path, real, limit, files)
+}
+
+/// Reads `real`, which was a regular file just before.
+fn read_opened(
+    path: &Path,
+    real: &Path,
+    limit: u64,
+    files: &dyn Files,
+) -> Result<Zeroizing<Vec<u8>>, Unreadable> {
     let file = files.open(real).map_err(|error| Unreadable::of(path, error))?;
     let metadata = files.metadata_of(&file).map_err(|error| Unreadable::of(path, error))?;
     demand_regular(path, &metadata, limit)?;
@@ -555,7 +619,10 @@ mod tests {
         assert_eq!(second.content(&directory.path().join("tls.crt")), b"two");
         assert_eq!(second.content(&directory.path().join("tls.key")), b"2");
         assert!(source.is_swapped(&Mounted));
-        assert_eq!(source.watch_points(&Mounted), BTreeSet::from([directory.path().to_path_buf()]));
+        assert_eq!(
+            source.place(&Mounted).watch_points,
+            BTreeSet::from([directory.path().to_path_buf()])
+        );
     }
 
     #[test]
@@ -566,7 +633,10 @@ mod tests {
         let web = directory.path().join("web");
         let files = vec![web.join("tls.crt"), web.join("tls.key")];
         let source = Source::new(files, vec![web.clone(), directory.path().to_path_buf()]);
-        assert_eq!(source.watch_points(&Mounted), BTreeSet::from([directory.path().to_path_buf()]));
+        assert_eq!(
+            source.place(&Mounted).watch_points,
+            BTreeSet::from([directory.path().to_path_buf()])
+        );
         assert_eq!(source.read(&Mounted).unwrap().content(&web.join("tls.key")), b"k");
     }
 

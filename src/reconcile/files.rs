@@ -17,7 +17,7 @@ use crate::kong::Query;
 use crate::log::tell;
 use crate::names::BindingName;
 use crate::status::{Reason, Shown, State};
-use crate::volume::{Generation, Mounts, Reason as Unreadable};
+use crate::volume::{Generation, Identity, Mounts, Reason as Unreadable};
 
 /// What a look at the files of a binding came to.
 pub(super) enum Looked {
@@ -44,16 +44,19 @@ impl Ledger {
         let Woken { binding, even_if_unchanged } = woken;
         let files = Arc::clone(&self.files);
         let memory = self.memory(&binding.name, now);
-        if !even_if_unchanged && memory.is_of(&binding.source().identity(&*files)) {
+        let seen = binding.source().identity(&*files);
+        if !even_if_unchanged && memory.is_of(&seen) {
             return Looked::Unchanged;
         }
         if let Some(mounts) = mounts {
             memory.note_mounts(&binding, mounts);
         }
-        let read = binding.source().read(&*files);
-        memory.note_identity(read.as_ref().ok().map(|generation| generation.identity().clone()));
-        memory.written = binding.source().modified(&*files);
+        memory.written = seen.modified();
+        let read = binding.source().read_as(seen, &*files);
+        let identity = read.as_ref().ok().map(Generation::identity);
+        memory.written = identity.map_or(memory.written, Identity::modified);
         let written = memory.written;
+        memory.note_identity(identity.cloned());
         let judged = match &read {
             Ok(generation) => self.judge(&binding, generation, now),
             Err(unreadable) if unreadable.reason() == Unreadable::Changing => {

@@ -31,7 +31,7 @@ impl Sidecar<'_> {
                 continue;
             }
             tell!(BINDING_FOUND, binding = %binding.name, file = %binding.file().display());
-            self.points.set(&binding, &*self.files);
+            self.points.set(&binding.name, binding.source().place(&*self.files).watch_points);
             if binding.kind() == Kind::Reload {
                 self.schedule.be_independent(&binding.name);
             }
@@ -70,32 +70,37 @@ impl Sidecar<'_> {
         fresh
     }
 
-    /// Takes wake-ups, each path once.
+    /// Takes wake-ups; a swap raises several of them, at one path that is watched.
     pub(super) fn heard(&mut self, wakes: impl IntoIterator<Item = Wake>) {
-        let wakes: BTreeSet<Wake> = wakes.into_iter().collect();
+        let mut concerned = BTreeSet::new();
+        let mut is_deaf = false;
         for wake in wakes {
-            match wake {
-                Wake::At(path) => self.woken(&path, false),
+            let path = match wake {
+                Wake::At(path) => path,
                 Wake::Gone(path) => {
-                    let was_watched = self.watch.forget(&path);
-                    self.woken(&path, was_watched);
+                    is_deaf |= self.watch.forget(&path);
+                    path
                 }
                 // Soon, and not once more for each event that is lost meanwhile.
                 Wake::Everywhere => {
                     let soon = Instant::now() + self.settings.debounce;
                     self.next_poll = self.next_poll.min(soon);
+                    continue;
                 }
-            }
+            };
+            concerned.extend(self.watch.concerned(&path).map(Path::to_path_buf));
+        }
+        if is_deaf || !concerned.is_empty() {
+            self.woken(&concerned, is_deaf);
         }
     }
 
-    fn woken(&mut self, path: &Path, is_deaf: bool) {
-        let concerned: Vec<PathBuf> = self.watch.concerned(path).map(Path::to_path_buf).collect();
+    fn woken(&mut self, concerned: &BTreeSet<PathBuf>, is_deaf: bool) {
         let mut moved = is_deaf || concerned.iter().any(|point| !self.watch.is_current(point));
         if concerned.iter().any(|point| self.bindings.candidates().contains(point)) {
             moved |= self.discover();
         }
-        for point in &concerned {
+        for point in concerned {
             moved |= self.touched(point);
         }
         if moved {
@@ -109,12 +114,9 @@ impl Sidecar<'_> {
         let mut moved = false;
         for name in names {
             let Some(binding) = self.bindings.named(&name) else { continue };
-            let wait = if binding.source().is_swapped(&*self.files) {
-                Duration::ZERO
-            } else {
-                self.settings.debounce
-            };
-            moved |= self.points.set(binding, &*self.files);
+            let place = binding.source().place(&*self.files);
+            let wait = if place.is_swapped { Duration::ZERO } else { self.settings.debounce };
+            moved |= self.points.set(&name, place.watch_points);
             self.schedule.files(&name, Instant::now(), wait);
         }
         moved
@@ -125,7 +127,7 @@ impl Sidecar<'_> {
         self.discover();
         let known: Vec<_> = self.bindings.iter().cloned().collect();
         for binding in known {
-            self.points.set(&binding, &*self.files);
+            self.points.set(&binding.name, binding.source().place(&*self.files).watch_points);
             self.schedule.poll(&binding.name, Instant::now());
         }
         self.follow();

@@ -4,9 +4,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::binding::Binding;
 use crate::names::BindingName;
-use crate::volume::Files;
 
 /// Where changes of each binding can be noticed, and whom a change there concerns.
 #[derive(Default)]
@@ -16,17 +14,16 @@ pub(super) struct Points {
 }
 
 impl Points {
-    /// Returns whether anything changed.
-    pub(super) fn set(&mut self, binding: &Binding, files: &dyn Files) -> bool {
-        let points = binding.source().watch_points(files);
-        if self.of.get(&binding.name) == Some(&points) {
+    /// Changes of the files of `binding` can be noticed at `points`. Returns whether that is new.
+    pub(super) fn set(&mut self, binding: &BindingName, points: BTreeSet<PathBuf>) -> bool {
+        if self.of.get(binding) == Some(&points) {
             return false;
         }
-        self.forget(&binding.name);
+        self.forget(binding);
         for point in &points {
-            self.bindings.entry(point.clone()).or_default().insert(binding.name.clone());
+            self.bindings.entry(point.clone()).or_default().insert(binding.clone());
         }
-        self.of.insert(binding.name.clone(), points);
+        self.of.insert(binding.clone(), points);
         true
     }
 

@@ -21,6 +21,9 @@ pub trait Files: Send + Sync {
     /// What `path` leads to.
     fn metadata(&self, path: &Path) -> io::Result<Metadata>;
 
+    /// What `path` is itself, which may be a link.
+    fn link_metadata(&self, path: &Path) -> io::Result<Metadata>;
+
     /// Opens what `path` leads to, and never blocks on it.
     fn open(&self, path: &Path) -> io::Result<File>;
 
@@ -46,6 +49,10 @@ impl Files for Mounted {
 
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {
         fs::metadata(path)
+    }
+
+    fn link_metadata(&self, path: &Path) -> io::Result<Metadata> {
+        fs::symlink_metadata(path)
     }
 
     fn open(&self, path: &Path) -> io::Result<File> {

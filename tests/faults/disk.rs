@@ -13,6 +13,7 @@ pub(crate) enum Call {
     ReadLink,
     Canonicalize,
     Metadata,
+    LinkMetadata,
     Open,
     MetadataOf,
     Read,
@@ -59,6 +60,11 @@ impl Files for Disk {
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {
         self.before(Call::Metadata)?;
         Mounted.metadata(path)
+    }
+
+    fn link_metadata(&self, path: &Path) -> io::Result<Metadata> {
+        self.before(Call::LinkMetadata)?;
+        Mounted.link_metadata(path)
     }
 
     fn open(&self, path: &Path) -> io::Result<File> {

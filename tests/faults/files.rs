@@ -90,9 +90,9 @@ async fn while_files_cannot_be_read_kong_keeps_the_last_bundle_and_the_reason_is
     let cases = [
         (Call::ReadLink, Errno::IO, "io_error", "..data"),
         (Call::ReadLink, Errno::ACCESS, "permission_denied", "..data"),
-        (Call::Canonicalize, Errno::STALE, "io_error", "tls.crt"),
-        (Call::Canonicalize, Errno::NOENT, "missing", "tls.crt"),
-        (Call::Metadata, Errno::IO, "io_error", "tls.crt"),
+        (Call::LinkMetadata, Errno::STALE, "io_error", "tls.crt"),
+        (Call::LinkMetadata, Errno::NOENT, "missing", "tls.crt"),
+        (Call::LinkMetadata, Errno::ACCESS, "permission_denied", "tls.crt"),
         (Call::Open, Errno::IO, "io_error", "tls.crt"),
         (Call::Open, Errno::ACCESS, "permission_denied", "tls.crt"),
         (Call::Open, Errno::MFILE, "io_error", "tls.crt"),

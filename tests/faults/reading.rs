@@ -27,16 +27,35 @@ const PATIENCE: Duration = Duration::from_secs(20);
 type Pair = [Vec<u8>; 2];
 const FILES: [&str; 2] = ["tls.crt", "tls.key"];
 
-/// A directory with two files, in a volume of kubelet's or written one by one.
+/// Where the two files are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mount {
+    /// In a volume of kubelet's.
+    Volume,
+    /// In a directory of one (`items.path`).
+    Beneath,
+    /// In a plain directory, written one by one.
+    Plain,
+}
+
+impl Mount {
+    const ALL: [Self; 3] = [Self::Volume, Self::Beneath, Self::Plain];
+
+    const fn is_volume(self) -> bool {
+        !matches!(self, Self::Plain)
+    }
+}
+
+/// A directory with two files.
 struct Home {
     directory: TempDir,
-    is_volume: bool,
+    mount: Mount,
 }
 
 impl Home {
     /// Holds the first generation.
-    fn new(is_volume: bool) -> Self {
-        let home = Self { directory: in_memory(), is_volume };
+    fn new(mount: Mount) -> Self {
+        let home = Self { directory: in_memory(), mount };
         home.publish(1);
         home
     }
@@ -45,14 +64,21 @@ impl Home {
         self.directory.path()
     }
 
+    /// The names of the files beneath the directory.
+    fn names(&self) -> [&'static str; 2] {
+        if self.mount == Mount::Beneath { ["web/tls.crt", "web/tls.key"] } else { FILES }
+    }
+
     fn source(&self) -> Source {
-        Source::new(FILES.map(|name| self.path().join(name)).into(), Vec::new())
+        let files = self.names().map(|name| self.path().join(name));
+        Source::new(files.into(), vec![self.path().to_path_buf()])
     }
 
     fn publish(&self, generation: usize) {
         let [cert, key] = pair(generation);
-        let files: [(&str, &[u8]); 2] = [(FILES[0], &cert), (FILES[1], &key)];
-        if self.is_volume {
+        let names = self.names();
+        let files: [(&str, &[u8]); 2] = [(names[0], &cert), (names[1], &key)];
+        if self.mount.is_volume() {
             SecretVolume::mount(self.path()).publish(&files);
             return;
         }
@@ -65,11 +91,11 @@ impl Home {
 
     /// Where the certificate lies.
     fn certificate(&self) -> PathBuf {
-        fs::canonicalize(self.path().join(FILES[0])).unwrap()
+        fs::canonicalize(self.path().join(self.names()[0])).unwrap()
     }
 
     fn holds(&self) -> Option<Pair> {
-        let paths = FILES.map(|name| self.path().join(name));
+        let paths = self.names().map(|name| self.path().join(name));
         let [cert, key] = paths.map(|path| path.is_file().then(|| fs::read(path).unwrap()));
         Some([cert?, key?])
     }
@@ -104,7 +130,7 @@ const DEEDS: [(&str, Deed); 9] = [
         home.publish(3);
     }),
     ("all gone", |home| {
-        for name in [FILES[0], FILES[1], "..data"] {
+        for name in [FILES[0], FILES[1], "web", "..data"] {
             let _ = fs::remove_file(home.path().join(name));
         }
     }),
@@ -113,12 +139,12 @@ const DEEDS: [(&str, Deed); 9] = [
     }),
     ("the generation gone", |home| {
         let generation = home.certificate().parent().unwrap().to_path_buf();
-        if home.is_volume {
+        if home.mount.is_volume() {
             fs::remove_dir_all(generation).unwrap();
         }
     }),
     ("the link elsewhere", |home| {
-        if home.is_volume {
+        if home.mount.is_volume() {
             fs::remove_file(home.path().join("..data")).unwrap();
         }
         symlink("/etc", home.path().join("..data")).unwrap();
@@ -192,26 +218,26 @@ fn at(call: usize, mut happens: impl FnMut() + Send + 'static) -> Arc<Disk> {
 }
 
 /// How many calls a read takes to which nothing happens.
-fn calls_of_a_read(is_volume: bool) -> usize {
+fn calls_of_a_read(mount: Mount) -> usize {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&calls);
     let disk = Arc::new(Disk::with(move |_| {
         counted.fetch_add(1, Ordering::Relaxed);
         Ok(usize::MAX)
     }));
-    assert_eq!(read(&Home::new(is_volume).source(), &disk).unwrap(), pair(1));
+    assert_eq!(read(&Home::new(mount).source(), &disk).unwrap(), pair(1));
     calls.load(Ordering::Relaxed)
 }
 
 #[test]
 fn whatever_becomes_of_the_files_at_any_call_a_read_is_whole_or_names_the_file() {
     let (mut table, mut cases) = (Table::default(), 0);
-    for is_volume in [true, false] {
-        let calls = calls_of_a_read(is_volume);
+    for mount in Mount::ALL {
+        let calls = calls_of_a_read(mount);
         cases += calls * DEEDS.len();
         for (fault, deed) in DEEDS {
             for call in 1..=calls {
-                let home = Arc::new(Home::new(is_volume));
+                let home = Arc::new(Home::new(mount));
                 let (victim, before) = (Arc::clone(&home), home.holds());
                 let disk = at(call, move || deed(&victim));
                 let mut flaws = flaws(read(&home.source(), &disk), &[before, home.holds()]);
@@ -219,7 +245,7 @@ fn whatever_becomes_of_the_files_at_any_call_a_read_is_whole_or_names_the_file()
                 if read(&home.source(), &disk).ok() != Some(pair(9)) {
                     flaws.push("what is published then is not read".to_owned());
                 }
-                table.note(format!("{fault}, volume: {is_volume}, call {call}"), flaws);
+                table.note(format!("{fault}, {mount:?}, call {call}"), flaws);
             }
         }
     }
@@ -229,12 +255,12 @@ fn whatever_becomes_of_the_files_at_any_call_a_read_is_whole_or_names_the_file()
 #[test]
 fn whatever_call_fails_a_read_is_whole_or_names_the_file() {
     let (mut table, mut cases) = (Table::default(), 0);
-    for is_volume in [true, false] {
-        let calls = calls_of_a_read(is_volume);
+    for mount in Mount::ALL {
+        let calls = calls_of_a_read(mount);
         cases += calls * ERRORS.len();
         for (error, reason) in ERRORS {
             for failing in 1..=calls {
-                let home = Home::new(is_volume);
+                let home = Home::new(mount);
                 let mut call = 0;
                 // At a read, after some bytes.
                 let disk = Arc::new(Disk::with(move |what| {
@@ -254,7 +280,7 @@ fn whatever_call_fails_a_read_is_whole_or_names_the_file() {
                 if read(&home.source(), &disk).ok() != Some(pair(1)) {
                     flaws.push("the next read does not give what is there".to_owned());
                 }
-                table.note(format!("{error}, volume: {is_volume}, call {failing}"), flaws);
+                table.note(format!("{error}, {mount:?}, call {failing}"), flaws);
             }
         }
     }
@@ -264,26 +290,28 @@ fn whatever_call_fails_a_read_is_whole_or_names_the_file() {
 #[test]
 fn files_that_are_swapped_at_any_two_calls_are_read_as_one_generation() {
     let (mut table, mut cases) = (Table::default(), 0);
-    let calls = calls_of_a_read(true);
-    let home = Arc::new(Home::new(true));
-    for first in 1..=calls {
-        // The second may hit what is read again after the first.
-        for second in first + 1..=2 * calls {
-            home.publish(1);
-            let (victim, mut call) = (Arc::clone(&home), 0);
-            let disk = Arc::new(Disk::with(move |_| {
-                call += 1;
-                for (generation, swap) in [(2, first), (3, second)] {
-                    if call == swap {
-                        victim.publish(generation);
+    for mount in [Mount::Volume, Mount::Beneath] {
+        let calls = calls_of_a_read(mount);
+        let home = Arc::new(Home::new(mount));
+        for first in 1..=calls {
+            // The second may hit what is read again after the first.
+            for second in first + 1..=2 * calls {
+                home.publish(1);
+                let (victim, mut call) = (Arc::clone(&home), 0);
+                let disk = Arc::new(Disk::with(move |_| {
+                    call += 1;
+                    for (generation, swap) in [(2, first), (3, second)] {
+                        if call == swap {
+                            victim.publish(generation);
+                        }
                     }
-                }
-                Ok(usize::MAX)
-            }));
-            let whole = [1, 2, 3].map(|generation| Some(pair(generation)));
-            let flaws = flaws(read(&home.source(), &disk), &whole);
-            table.note(format!("calls {first} and {second}"), flaws);
-            cases += 1;
+                    Ok(usize::MAX)
+                }));
+                let whole = [1, 2, 3].map(|generation| Some(pair(generation)));
+                let flaws = flaws(read(&home.source(), &disk), &whole);
+                table.note(format!("{mount:?}, calls {first} and {second}"), flaws);
+                cases += 1;
+            }
         }
     }
     table.assert_holds(cases);
@@ -291,8 +319,8 @@ fn files_that_are_swapped_at_any_two_calls_are_read_as_one_generation() {
 
 #[test]
 fn files_that_never_rest_are_told_and_are_not_read_forever() {
-    for is_volume in [true, false] {
-        let home = Arc::new(Home::new(is_volume));
+    for mount in Mount::ALL {
+        let home = Arc::new(Home::new(mount));
         let (victim, mut generation) = (Arc::clone(&home), 1);
         let disk = Arc::new(Disk::with(move |_| {
             generation += 1;
@@ -308,5 +336,5 @@ fn files_that_never_rest_are_told_and_are_not_read_forever() {
 #[test]
 fn a_file_that_is_given_byte_by_byte_is_read_to_its_end() {
     let disk = Arc::new(Disk::with(|_| Ok(1)));
-    assert_eq!(read(&Home::new(true).source(), &disk).unwrap(), pair(1));
+    assert_eq!(read(&Home::new(Mount::Volume).source(), &disk).unwrap(), pair(1));
 }
