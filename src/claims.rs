@@ -54,6 +54,12 @@ impl Claims {
         }
     }
 
+    /// The names that `binding` asks for; `None` if it never asked.
+    #[must_use]
+    pub fn names_of(&self, binding: &BindingName) -> Option<&BTreeSet<Sni>> {
+        self.claimed.get(binding)
+    }
+
     /// Notes that `binding` feeds the object `id`, unless another does.
     pub fn claim_object(&mut self, binding: &BindingName, id: Uuid) {
         if self.fed.get(binding) == Some(&id) {

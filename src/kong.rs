@@ -391,6 +391,12 @@ impl<W: Wire> Kong<W> {
         self.node.as_ref()
     }
 
+    /// The same, unless it has to be found out again.
+    #[must_use]
+    pub fn trusted_node(&self) -> Option<&Node> {
+        self.node().filter(|_| !self.is_node_doubted)
+    }
+
     /// The mode has to be found out again; until that succeeds, what was known counts.
     pub const fn doubt_node(&mut self) {
         self.is_node_doubted = true;

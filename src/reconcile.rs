@@ -1,6 +1,7 @@
 //! One pass over the bindings that were woken: look at the files, look at Kong, decide, write. Every
 //! wake-up runs the same pass, and a pass writes what differs.
 
+mod ahead;
 mod conclude;
 mod files;
 mod ledger;
@@ -20,7 +21,8 @@ use std::time::Duration;
 
 use tokio::task::yield_now;
 
-use self::files::Looked;
+use self::ahead::{Ahead, meanwhile};
+use self::files::{Changed, Looked};
 use self::ledger::Ledger;
 use self::plan::{Candidate, Outcome, Plan, Planned};
 use self::reloading::Readable;
@@ -28,7 +30,7 @@ use self::together::{FromFile, names_of};
 use self::verdict::Verdict;
 use crate::binding::{Binding, Kind};
 use crate::clock::Timestamp;
-use crate::kong::{Failure, Gate, Kong, Mode, Wire};
+use crate::kong::{Failure, Gate, Kong, Mode, Query, Wire};
 use crate::log::tell;
 use crate::metrics::Metrics;
 use crate::names::BindingName;
@@ -65,6 +67,48 @@ struct Found {
     file: FromFile,
     /// Every binding that Kong holds something for was looked at.
     is_all: bool,
+}
+
+impl Found {
+    /// Whether this is asked of Kong for what was found.
+    fn asks(&self, query: &Query) -> bool {
+        self.candidates.iter().any(|candidate| candidate.query == *query)
+    }
+}
+
+impl Ledger {
+    /// Reads the files that changed.
+    async fn read(
+        &mut self,
+        changed: Vec<Changed>,
+        mounts: Option<Mounts>,
+        now: Timestamp,
+    ) -> Found {
+        let mut found = Found::default();
+        let mut looked = BTreeSet::new();
+        for changed in changed {
+            // Reading and parsing thousands of files takes seconds: probes get their turn.
+            yield_now().await;
+            let (name, kind) = (changed.binding.name.clone(), changed.binding.kind());
+            match self.look_at_files(changed, mounts.as_ref(), now) {
+                Looked::Concluded(conclusion) => {
+                    if kind == Kind::Declarative {
+                        found.file = FromFile::Invalid;
+                    }
+                    found.passed.conclusions.push(*conclusion);
+                }
+                Looked::Servable(candidate) => found.candidates.push(*candidate),
+                Looked::Readable(readable) => found.readables.push(*readable),
+                Looked::Configuration(base) => found.file = FromFile::Read(base),
+            }
+            looked.insert(name);
+        }
+        found.is_all = self.are_all_for_kong(&looked);
+        if self.has_file && matches!(found.file, FromFile::None) {
+            found.file = FromFile::Unread;
+        }
+        found
+    }
 }
 
 /// What a pass came to.
@@ -190,8 +234,8 @@ impl<W: Wire> Reconciler<W> {
         ask: Ask,
         mut tell: impl FnMut(&[Conclusion]),
     ) -> Passed {
-        let Found { mut passed, candidates, readables, file, is_all } =
-            self.look_at_files(woken, now).await;
+        let (found, ahead) = self.look_at_files(woken, now, ask).await;
+        let Found { mut passed, candidates, readables, file, is_all } = found;
         if !readables.is_empty() || self.ledger.reloads.is_under_way() {
             self.reload(readables, candidates.is_empty(), ask, now, &mut passed).await;
             tell(&passed.conclusions);
@@ -210,7 +254,7 @@ impl<W: Wire> Reconciler<W> {
             },
             Ok(Mode::Dbless) => self.together(candidates, file, is_all, now, &mut passed).await,
             Ok(Mode::Database | Mode::ControlPlane) => {
-                self.one_by_one(candidates, file, now, tell, &mut passed).await
+                self.one_by_one(candidates, ahead, file, now, tell, &mut passed).await
             }
             Err(obstacle) => {
                 let names = names_of(&candidates, &file);
@@ -226,38 +270,43 @@ impl<W: Wire> Reconciler<W> {
         passed
     }
 
-    async fn look_at_files(&mut self, woken: Vec<Woken>, now: Timestamp) -> Found {
+    /// Looks at the files, and perhaps at Kong meanwhile.
+    async fn look_at_files(
+        &mut self,
+        woken: Vec<Woken>,
+        now: Timestamp,
+        ask: Ask,
+    ) -> (Found, Option<Ahead>) {
         // Each has to know what the others ask for.
         for woken in &woken {
             self.ledger.expect(&woken.binding, now);
         }
         // Not between a swap and its write: a mount that shows swaps is none to warn of.
         let mounts = woken.iter().any(|woken| woken.even_if_unchanged).then(Mounts::here);
-        let mut found = Found::default();
-        let mut looked = BTreeSet::new();
+        let mut changed = Vec::new();
         for woken in woken {
-            // Reading and parsing thousands of files takes seconds: probes get their turn.
             yield_now().await;
-            let (name, kind) = (woken.binding.name.clone(), woken.binding.kind());
-            match self.ledger.look_at_files(woken, mounts.as_ref(), now) {
-                Looked::Unchanged => continue,
-                Looked::Concluded(conclusion) => {
-                    if kind == Kind::Declarative {
-                        found.file = FromFile::Invalid;
-                    }
-                    found.passed.conclusions.push(*conclusion);
-                }
-                Looked::Servable(candidate) => found.candidates.push(*candidate),
-                Looked::Readable(readable) => found.readables.push(*readable),
-                Looked::Configuration(base) => found.file = FromFile::Read(base),
+            changed.extend(self.ledger.changed(woken, now));
+        }
+        // A signal to nginx does not wait for Kong.
+        let may_look = ask.kong && self.has_objects() && !self.ledger.reloads.is_under_way();
+        let foreseen = self.ledger.foreseen(&changed).filter(|_| may_look);
+        if foreseen.is_some() {
+            self.refresh();
+        }
+        let read = self.ledger.read(changed, mounts, now);
+        match (foreseen, &self.kong) {
+            (Some(query), Some(kong)) => {
+                meanwhile(kong.look(&query), read, |found| found.asks(&query)).await
             }
-            looked.insert(name);
+            _ => (read.await, None),
         }
-        found.is_all = self.ledger.are_all_for_kong(&looked);
-        if self.ledger.has_file && matches!(found.file, FromFile::None) {
-            found.file = FromFile::Unread;
-        }
-        found
+    }
+
+    /// Whether Kong is known to be one that has an object for each certificate.
+    fn has_objects(&self) -> bool {
+        let node = self.kong.as_ref().and_then(Kong::trusted_node);
+        node.is_some_and(|node| node.mode != Mode::Dbless)
     }
 
     /// Tells nginx of files that it reads itself.
@@ -325,6 +374,9 @@ impl<W: Wire> Reconciler<W> {
 
     /// Takes credentials that changed, and finds out what kind of Kong this is.
     async fn meet(&mut self, ask_kong: bool) -> Result<Mode, Obstacle> {
+        if ask_kong {
+            self.refresh();
+        }
         let Some(kong) = self.kong.as_mut() else {
             return Err(Obstacle::NoAdminApi);
         };
@@ -334,14 +386,6 @@ impl<W: Wire> Reconciler<W> {
         if self.ledger.proof.why_not() == Some(NoProof::NoListener) {
             kong.doubt_node();
         }
-        match kong.refresh() {
-            Ok(()) => self.credentials_told = false,
-            Err(unusable) if !self.credentials_told => {
-                self.credentials_told = true;
-                tell!(CREDENTIALS, problem = %unusable);
-            }
-            Err(_) => {}
-        }
         match kong.meet().await {
             Ok(node) => {
                 self.ledger.proof.settle(&self.proxy, self.admin_url.as_ref(), node);
@@ -349,6 +393,18 @@ impl<W: Wire> Reconciler<W> {
                 Ok(node.mode)
             }
             Err(failure) => Err(Obstacle::Failure(failure)),
+        }
+    }
+
+    /// Takes credentials that changed.
+    fn refresh(&mut self) {
+        match self.kong.as_mut().map(Kong::refresh) {
+            Some(Err(unusable)) if !self.credentials_told => {
+                self.credentials_told = true;
+                tell!(CREDENTIALS, problem = %unusable);
+            }
+            Some(Ok(())) => self.credentials_told = false,
+            Some(Err(_)) | None => {}
         }
     }
 

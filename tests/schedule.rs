@@ -809,6 +809,43 @@ async fn of_many_bindings_a_restart_reads_pages_and_a_renewal_touches_one() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn kong_is_asked_ahead_for_the_names_that_a_binding_has_and_again_where_they_change() {
+    let pki = Pki::at(START);
+    let kong = KongInProcess::new();
+    let first = pki.pair(&["a.test"]);
+    let pod = Pod::with(&first, &kong);
+    pod.until_in_sync_with(&first).await;
+    let path = path_of("web");
+    let [get, put] = ["GET", "PUT"].map(|method| format!("{method} {path}"));
+
+    let from = kong.elapsed();
+    let renewed = pki.leaf(&["a.test"]).not_before(START).issue();
+    pod.publish("web", &renewed);
+    pod.until_in_sync_with(&renewed).await;
+    assert_eq!(kong.calls_since(from), [get.clone(), put.clone()]);
+
+    let from = kong.elapsed();
+    let widened = pki.leaf(&["a.test", "b.test"]).not_before(START).issue();
+    pod.publish("web", &widened);
+    pod.until_in_sync_with(&widened).await;
+    let owner = "GET /snis/b.test".to_owned();
+    assert_eq!(kong.calls_since(from), [get.clone(), get, owner, put]);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn what_is_wrong_with_a_file_is_told_while_kong_is_still_to_answer() {
+    let [first, second, _] = generations();
+    let kong = KongInProcess::new();
+    let pod = Pod::with(&first, &kong);
+    pod.until_in_sync_with(&first).await;
+    kong.inject(Fault::timeout(s(10)).always());
+    let swapped = kong.elapsed();
+    pod.publish_file("web", "tls.crt", &second.chain_pem());
+    pod.until_state(State::Invalid).await;
+    assert_within(kong.elapsed() - swapped, Duration::ZERO, A_MOMENT);
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn of_very_many_bindings_the_first_are_told_while_the_others_go_on() {
     let pki = Pki::at(START);
     let kong = KongInProcess::new();

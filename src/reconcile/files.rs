@@ -19,10 +19,15 @@ use crate::names::BindingName;
 use crate::status::{Reason, Shown, State};
 use crate::volume::{Generation, Identity, Mounts, Reason as Unreadable};
 
+/// A binding whose files are not as they were, or that is to be looked at all the same.
+pub(super) struct Changed {
+    pub(super) binding: Binding,
+    /// What tells the generation that was seen.
+    seen: Identity,
+}
+
 /// What a look at the files of a binding came to.
 pub(super) enum Looked {
-    /// They are as they were.
-    Unchanged,
     /// There is nothing to bring to Kong.
     Concluded(Box<Conclusion>),
     /// Kong should hold it.
@@ -34,20 +39,24 @@ pub(super) enum Looked {
 }
 
 impl Ledger {
+    /// A cheap look; `None` if the files are as they were.
+    pub(super) fn changed(&mut self, woken: Woken, now: Timestamp) -> Option<Changed> {
+        let Woken { binding, even_if_unchanged } = woken;
+        let seen = binding.source().identity(&*self.files);
+        let is_new = even_if_unchanged || !self.memory(&binding.name, now).is_of(&seen);
+        is_new.then_some(Changed { binding, seen })
+    }
+
     /// Reads and judges the files of one generation.
     pub(super) fn look_at_files(
         &mut self,
-        woken: Woken,
+        changed: Changed,
         mounts: Option<&Mounts>,
         now: Timestamp,
     ) -> Looked {
-        let Woken { binding, even_if_unchanged } = woken;
+        let Changed { binding, seen } = changed;
         let files = Arc::clone(&self.files);
         let memory = self.memory(&binding.name, now);
-        let seen = binding.source().identity(&*files);
-        if !even_if_unchanged && memory.is_of(&seen) {
-            return Looked::Unchanged;
-        }
         if let Some(mounts) = mounts {
             memory.note_mounts(&binding, mounts);
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt as _};
 
+use super::ahead::Ahead;
 use super::plan::{Candidate, Look, Outcome, Plan, Planned};
 use super::together::FromFile;
 use super::{Conclusion, Passed, Reconciler};
@@ -29,6 +30,7 @@ impl<W: Wire> Reconciler<W> {
     pub(super) async fn one_by_one(
         &mut self,
         mut candidates: Vec<Candidate>,
+        ahead: Option<Ahead>,
         file: FromFile,
         now: Timestamp,
         mut tell: impl FnMut(&[Conclusion]),
@@ -40,7 +42,7 @@ impl<W: Wire> Reconciler<W> {
         }
         let mut written = BTreeSet::new();
         candidates.sort_by_key(|candidate| candidate.place().is_none());
-        let mut planned = self.plan(candidates, now).await;
+        let mut planned = self.plan(candidates, ahead, now).await;
         // If one was answered, Kong answers.
         let unread = planned.iter().map(Planned::unread);
         let trouble = unread.reduce(|first, next| next.and(first)).flatten().cloned();
@@ -66,10 +68,18 @@ impl<W: Wire> Reconciler<W> {
     }
 
     /// Looks at Kong, one by one or by pages, and decides in their order. Reads only.
-    async fn plan(&mut self, candidates: Vec<Candidate>, now: Timestamp) -> Vec<Planned> {
+    async fn plan(
+        &mut self,
+        candidates: Vec<Candidate>,
+        ahead: Option<Ahead>,
+        now: Timestamp,
+    ) -> Vec<Planned> {
         let Some(kong) = &self.kong else { return Vec::new() };
         let is_fresh = candidates.len() < MANY;
-        let looks = look(kong, &candidates).await;
+        let looks = match ahead {
+            Some(look) => vec![look.map(Arc::new)],
+            None => look(kong, &candidates).await,
+        };
         let mut planned = Vec::new();
         for (candidate, look) in candidates.into_iter().zip(looks) {
             let one = self.ledger.plan(candidate, look.map(Look::from), is_fresh, now);
