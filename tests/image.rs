@@ -14,8 +14,9 @@ mod container;
 mod name_server;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
+use std::process::Command;
 
 use built::Image;
 use container::{Pod, Process};
@@ -118,6 +119,25 @@ fn the_image_is_built_by_the_same_rust_as_everything_else() {
     let version = channel.trim_matches('"');
     assert!(dockerfile.contains(&format!("FROM rust:{version}-slim-")));
     assert!(dockerfile.contains(&format!("RUSTUP_TOOLCHAIN={version}\n")));
+}
+
+/// The build itself takes Docker; but cargo reads the whole manifest before it misses a program.
+#[test]
+fn what_reaches_the_builder_is_all_that_cargo_asks_for() {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let context = tempfile::tempdir().unwrap();
+    let ignored = fs::read_to_string(repository.join(".dockerignore")).unwrap();
+    let passed: Vec<&str> = ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();
+    assert!(passed.contains(&".cargo"), "the linker's settings are in there: {passed:?}");
+    for name in passed.into_iter().filter(|name| repository.join(name).exists()) {
+        let place = context.path().join(name);
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        symlink(repository.join(name), place).unwrap();
+    }
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--offline", "--locked", "--bin", "none"]).current_dir(context.path());
+    let told = String::from_utf8(cargo.output().unwrap().stderr).unwrap();
+    assert!(told.contains("no bin target named `none`"), "{told}");
 }
 
 fn in_sync_with(pair: &CertifiedPair) -> impl Fn(&Value) -> bool {
