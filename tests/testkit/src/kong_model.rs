@@ -59,6 +59,7 @@ pub struct KongModel {
     dbless: bool,
     enterprise: bool,
     workspace: Option<String>,
+    withheld: Vec<(&'static str, &'static str)>,
     declared: Declared,
     cache: Cache,
     /// All that nodes can hear of, from the beginning.
@@ -114,6 +115,7 @@ impl KongModel {
             dbless: false,
             enterprise: false,
             workspace: None,
+            withheld: Vec::new(),
             declared: Declared::default(),
             cache: Cache::default(),
             changes: Vec::new(),
@@ -321,6 +323,26 @@ impl KongModel {
         self.workspace = Some(name.to_owned());
     }
 
+    /// Takes the right to `create`, `read`, `update` or `delete` at this path, and no other, as RBAC
+    /// of Kong Enterprise does. Not recorded: what Kong documents.
+    pub fn withhold(&mut self, action: &'static str, path: &'static str) {
+        self.withheld.push((action, path));
+    }
+
+    fn may(&self, method: &str, path: &str) -> Result<(), Refusal> {
+        let action = match method {
+            "POST" => "create",
+            "PUT" | "PATCH" => "update",
+            "DELETE" => "delete",
+            _ => "read",
+        };
+        if !self.withheld.contains(&(action, path)) {
+            return Ok(());
+        }
+        let words = format!("kong, you do not have permissions to {action} this resource");
+        Err(Refusal::plain(403, &words))
+    }
+
     fn without_workspace<'a>(&self, path: &'a str) -> &'a str {
         let beneath = self
             .workspace
@@ -352,6 +374,7 @@ impl KongModel {
         }
         let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
         let path = self.without_workspace(path);
+        self.may(&request.method, path)?;
         let route = Route::of(path).filter(|route| route.kind().is_none_or(|kind| self.has(kind)));
         let route = route.ok_or_else(|| Refusal::plain(404, "Not found"))?;
         if !takes_content(request, &route) {
@@ -495,7 +518,8 @@ impl KongModel {
 
     fn insert(&mut self, kind: Kind, sent: Object) -> Result<Object, Refusal> {
         let row = self.completed(kind, sent);
-        let id = row["id"].as_str().unwrap_or_default().to_owned();
+        // Postgres writes UUIDs in lower case.
+        let id = row["id"].as_str().unwrap_or_default().to_ascii_lowercase();
         if self.database.row(kind, &id).is_some() {
             schema::check(kind, &row, self.now)?;
             return Err(Refusal::primary_key_taken(&id));
@@ -761,6 +785,60 @@ mod tests {
         assert_eq!(answer.value()["message"], "schema violation (certificate does not match key)");
         let answer = kong.send("PATCH", TWO, &json!({}));
         assert_eq!((answer.status, &answer.value()["code"]), (404, &json!(6)));
+    }
+
+    /// Not recorded: `check_insert` and `insert` of `kong/db/dao/init.lua` (an id that is sent is
+    /// kept, and a row is never replaced), `toerror` of `kong/db/strategies/postgres/init.lua`, and
+    /// `insert` of `kong/db/dao/certificates.lua` with `check_list_is_new` of `kong/db/dao/snis.lua`
+    /// (names are looked at first, and no certificate counts as their own), all of 3.9.3.
+    #[test]
+    fn a_certificate_is_created_under_the_id_that_is_sent_and_never_replaced() {
+        let id = "aaaaaaaa-1111-4111-8111-111111111111";
+        let sent = |name: &str, snis: &[&str]| with(pair(name, snis), "id", json!(id));
+        let mut kong = KongModel::new();
+        let created = kong.send("POST", "/certificates", &sent("a", &["a.test"]));
+        assert_eq!((created.status, &created.value()["id"]), (201, &json!(id)));
+        assert_eq!(created.value()["snis"], json!(["a.test"]));
+        let before = kong.everything();
+        let own = format!(
+            "schema violation (snis: a.test already associated with existing certificate '{id}')"
+        );
+        let there = format!("primary key violation on key '{{id=\"{id}\"}}'");
+        for (body, code, message) in [
+            (sent("b", &["a.test"]), 2, &own),
+            (sent("a", &["a.test"]), 2, &own),
+            (sent("b", &["b.test"]), 3, &there),
+            (sent("b", &[]), 3, &there),
+            (with(sent("b", &[]), "id", json!(id.to_uppercase())), 3, &there),
+        ] {
+            let refused = kong.send("POST", "/certificates", &body);
+            assert_eq!((refused.status, &refused.value()["code"]), (400, &json!(code)));
+            assert_eq!(refused.value()["message"], **message);
+        }
+        assert_eq!(kong.everything(), before);
+    }
+
+    /// `insert` of `kong/db/dao/certificates.lua` stores the row before the names.
+    #[test]
+    fn one_that_loses_a_name_while_it_is_created_stays_under_its_id_without_names() {
+        let id = ONE.strip_prefix("/certificates/").unwrap();
+        let mut kong = KongModel::new();
+        kong.amid_next("POST", "/certificates", |kong| {
+            kong.send("PUT", TWO, &pair("b", &["a.test"]));
+        });
+        let sent = with(pair("a", &["a.test", "b.test"]), "id", json!(id));
+        let lost = kong.send("POST", "/certificates", &sent);
+        assert_eq!((lost.status, &lost.value()["code"]), (409, &json!(5)));
+        assert_eq!((&kong.ask(ONE)["id"], &kong.ask(ONE)["snis"]), (&json!(id), &json!([])));
+    }
+
+    #[test]
+    fn a_right_that_is_withheld_is_missed_for_its_action_and_path_alone() {
+        let mut kong = KongModel::new();
+        kong.withhold("create", "/certificates");
+        assert_eq!(kong.send("POST", "/certificates", &pair("a", &[])).status, 403);
+        assert_eq!(kong.send("PUT", ONE, &pair("a", &[])).status, 200);
+        assert_eq!(kong.ask("/certificates")["data"].as_array().unwrap().len(), 1);
     }
 
     #[test]
