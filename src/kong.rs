@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 
 pub use self::configuration::{Bad, Hash, NotLoaded, Running, enter};
 pub use self::connect::{AdminClient, Unusable};
-pub use self::database::{Query, Refused, Shared};
+pub use self::database::{Query, Refused, Shared, Written};
 pub use self::elsewhere::Elsewhere;
 use self::elsewhere::Search;
 pub use self::node::{Listener, Mode, Node};
@@ -52,12 +52,21 @@ pub struct Call {
     pub limit: usize,
     /// How much longer than any other the answer may take.
     pub more_time: Duration,
+    /// Where Kong takes it, the answer repeats it, with its keys, and nobody reads that.
+    pub is_repeated: bool,
 }
 
 impl Call {
     /// Of an object, or without a body: it takes its time, and no more.
     fn new(method: Method, path: impl Into<String>, body: Option<Bytes>) -> Self {
-        Self { method, path: path.into(), body, limit: OBJECT_LIMIT, more_time: Duration::ZERO }
+        Self {
+            method,
+            path: path.into(),
+            body,
+            limit: OBJECT_LIMIT,
+            more_time: Duration::ZERO,
+            is_repeated: false,
+        }
     }
 }
 
@@ -70,7 +79,7 @@ pub enum Method {
     Put,
     /// Changes the fields that are named.
     Patch,
-    /// Replaces the whole configuration.
+    /// Creates, and never replaces; or replaces the whole configuration.
     Post,
 }
 
@@ -95,7 +104,7 @@ pub struct Answer {
     pub is_json: bool,
     /// `Retry-After` in seconds.
     pub retry_after: Option<Duration>,
-    /// At most [`Call::limit`] bytes; none where Kong repeats the configuration that it took.
+    /// At most [`Call::limit`] bytes; none of a success that is [`Call::is_repeated`].
     pub body: Zeroizing<Vec<u8>>,
 }
 
@@ -346,6 +355,8 @@ pub struct Kong<W> {
     metrics: Metrics,
     /// Which of the sizes of pages fits.
     page: AtomicUsize,
+    /// In this pass a certificate could not be created by `POST`: the next is created otherwise.
+    is_post_barred: AtomicBool,
     node: Option<Node>,
     is_node_doubted: bool,
     search: Search,
@@ -363,6 +374,7 @@ impl<W: Wire> Kong<W> {
             gate: Arc::default(),
             metrics,
             page: AtomicUsize::new(0),
+            is_post_barred: AtomicBool::new(false),
             node: None,
             is_node_doubted: false,
             search: Search::default(),
@@ -382,6 +394,7 @@ impl<W: Wire> Kong<W> {
     /// If changed credentials cannot be used; the last good ones stay.
     pub fn refresh(&mut self) -> Result<(), Unusable> {
         self.gate.rest();
+        self.is_post_barred.store(false, Ordering::Relaxed);
         self.wire.refresh()
     }
 
@@ -477,7 +490,7 @@ fn judge(answer: Answer, path: &str) -> Result<Answer, Failure> {
         _ if !answer.is_json => Err(Failure::not_kong(odd_page(&answer))),
         _ => {
             let message = message_of(&answer.body);
-            if status == 409 || message.as_str().contains("already associated with existing") {
+            if status == 409 || is_taken(&answer.body, &message) {
                 Err(Failure::Conflict { message })
             } else {
                 Err(Failure::Refused { status, message })
@@ -519,6 +532,18 @@ const PLAIN_TO_TLS: [&str; 2] =
     ["plain HTTP request was sent to HTTPS port", "Client sent an HTTP request to an HTTPS server"];
 /// What nginx answers with `ssl_verify_client on`.
 const NO_CLIENT: [&str; 2] = ["No required SSL certificate was sent", "The SSL certificate error"];
+
+/// Whether what was to be created is there already, or a name is another's. Kong answers 400 to
+/// both. (The first was not recorded: `toerror` of `kong/db/strategies/postgres/init.lua` in 3.9.3.)
+fn is_taken(body: &[u8], message: &Quoted) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Problem {
+        name: String,
+    }
+    let is_there = |problem: Problem| problem.name == "primary key violation";
+    message.as_str().contains("already associated with existing")
+        || serde_json::from_slice(body).is_ok_and(is_there)
+}
 
 /// Kong's `message`; never its `fields`, whose values may echo what was sent.
 fn message_of(body: &[u8]) -> Quoted {
@@ -585,7 +610,8 @@ mod tests {
     fn answers_are_sorted_by_what_follows_from_them() {
         let kong = r#"{"message":"schema violation (snis: x)","code":2}"#;
         let taken = r#"{"message":"a.test already associated with existing certificate 'x'"}"#;
-        let cases: [(u16, bool, &str, &str); 23] = [
+        let there = r#"{"code":3,"name":"primary key violation","message":"primary key violation on key '{id=\"x\"}'","fields":{"id":"x"}}"#;
+        let cases: [(u16, bool, &str, &str); 24] = [
             (200, true, "{}", "ok"),
             (204, false, "", "not kong"),
             (200, false, "<html>", "not kong"),
@@ -593,6 +619,7 @@ mod tests {
             (400, true, kong, "refused"),
             (400, false, "<html>", "not kong"),
             (400, true, taken, "conflict"),
+            (400, true, there, "conflict"),
             (401, true, "{}", "unauthorized"),
             (403, false, "<html>", "unauthorized"),
             (404, true, "{}", "no such path"),

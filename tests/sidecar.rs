@@ -485,12 +485,15 @@ async fn many_certificates_are_read_by_pages_and_a_restart_writes_none() {
     }
     assert_eq!(pod.writes(), 40);
     assert!(sidecar.terminate().await.success());
-    let before = pod.kong.model().requests().len();
+    let paths = |from: usize| -> Vec<String> {
+        pod.kong.model().requests()[from..].iter().map(|seen| seen.path.clone()).collect()
+    };
+    let before = paths(0).len();
+    assert_eq!(paths(0)[..2], ["/", "/certificates?size=1000"]);
+    assert_eq!(paths(2), vec!["/certificates"; 40]);
     let sidecar = pod.sidecar(&[]).await;
     sidecar.until("n39", in_sync_with(&pairs[39])).await;
-    let paths: Vec<_> =
-        pod.kong.model().requests()[before..].iter().map(|seen| seen.path.clone()).collect();
-    assert_eq!(paths, ["/", "/certificates?size=1000"]);
+    assert_eq!(paths(before), ["/", "/certificates?size=1000"]);
     assert_eq!(pod.writes(), 40);
 }
 

@@ -1,5 +1,5 @@
 //! An Admin API that answers at once, or at the pace of a real Kong: what arrives is noted before it is
-//! looked at, and nothing is judged. It holds one certificate for each path that was written.
+//! looked at, and nothing is judged. It holds one certificate for each id that was written.
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -152,8 +152,13 @@ fn answer(arrived: &Arrived, held: &Held) -> String {
         let root = r#"{"version":"3.9.3","configuration":{"database":"postgres","role":"traditional","proxy_listeners":[]}}"#;
         return with_status("200 OK", root);
     }
+    if arrived.method == "POST" {
+        // The object as Kong shows it: what was sent, with its id.
+        let answer = with_status("201 Created", body);
+        certificates.insert(format!("{path}/{}", id_in(body)), body.clone());
+        return answer;
+    }
     if arrived.is_write() {
-        // The object as Kong shows it: what was sent, and its id.
         let id = path.rsplit('/').next().unwrap_or_default();
         let object = format!(r#"{{"id":"{id}",{}"#, body.strip_prefix('{').unwrap_or("}"));
         let answer = with_status("200 OK", &object);
@@ -168,6 +173,11 @@ fn answer(arrived: &Arrived, held: &Held) -> String {
         || with_status("404 Not Found", r#"{"message":"Not found"}"#),
         |object| with_status("200 OK", object),
     )
+}
+
+fn id_in(body: &str) -> &str {
+    let after = body.split_once(r#""id":""#).map_or("", |(_, after)| after);
+    after.split('"').next().unwrap_or_default()
 }
 
 fn with_status(status: &str, body: &str) -> String {

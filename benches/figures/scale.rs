@@ -176,7 +176,8 @@ fn bare_client(kong: &InstantKong, writes: Vec<Arrived>) -> Duration {
                 let mut answer = vec![0; 64 * 1024];
                 while let Some(write) = next(&writes) {
                     let head = format!(
-                        "PUT {} HTTP/1.1\r\nHost: kong\r\nContent-Length: {}\r\n\r\n",
+                        "{} {} HTTP/1.1\r\nHost: kong\r\nContent-Length: {}\r\n\r\n",
+                        write.method,
                         write.path,
                         write.body.len()
                     );

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 pub use self::authorities::Refused;
 use super::{Answer, Call, Failure, Kong, Method, Wire, parse};
-use crate::desired::Desired;
+use crate::desired::{Desired, Footing};
 use crate::held::{Held, Snapshot};
 use crate::names::Sni;
 use crate::quote::Quoted;
@@ -44,6 +44,9 @@ pub enum Query {
     /// Licences.
     Licenses,
 }
+
+/// What Kong holds after a write, and why it would not have the rest.
+pub type Written = (Held, Option<Failure>);
 
 /// What is read once for several queries.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,24 +149,6 @@ impl<W: Wire> Kong<W> {
         Ok(snapshot)
     }
 
-    /// Whether there is still no object where `desired` would be created.
-    ///
-    /// # Errors
-    ///
-    /// If that cannot be told.
-    pub async fn is_absent(&self, desired: &Desired) -> Result<bool, Failure> {
-        let path = match desired {
-            Desired::Certificate(desired, _) => certificates::path(desired.id),
-            Desired::Authorities(desired) => match &desired.objects[..] {
-                [object] if desired.is_in_place => authorities::path(object.id),
-                // Whoever creates one under an id that is made of its digest creates the same.
-                _ => return Ok(true),
-            },
-            Desired::License(desired, _) => licenses::path(desired.id),
-        };
-        Ok(self.get(&path).await?.is_none())
-    }
-
     /// Writes what is desired, but for what Kong has `refused` of it before; returns what Kong holds
     /// then, and why it would not have the rest.
     ///
@@ -174,7 +159,7 @@ impl<W: Wire> Kong<W> {
         &self,
         desired: &Desired,
         refused: &mut Refused,
-    ) -> Result<(Held, Option<Failure>), Failure> {
+    ) -> Result<Written, Failure> {
         match desired {
             Desired::Certificate(desired, pairs) => {
                 Ok((self.write_certificate(desired, pairs).await?, None))
@@ -184,6 +169,49 @@ impl<W: Wire> Kong<W> {
                 Ok((self.write_license(desired, license).await?, None))
             }
         }
+    }
+
+    /// Writes what is desired as [`Self::write`] does, where nothing was when Kong was looked at, and
+    /// only if nothing is there still. `None` if something is, or if that cannot be told: look again.
+    ///
+    /// A certificate is one request, and Kong itself sees to it that nothing is replaced; where that
+    /// is not let through, it is asked first what is there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::write`]; [`Failure::Conflict`] also if a certificate is there by now.
+    pub async fn create(
+        &self,
+        desired: &Desired,
+        refused: &mut Refused,
+    ) -> Result<Option<Written>, Failure> {
+        if let Desired::Certificate(certificate, pairs) = desired
+            && let Footing::Ours { fields, .. } = &certificate.footing
+            && !self.is_post_barred.load(Ordering::Relaxed)
+        {
+            if let Some(held) = self.create_certificate(certificate, fields, pairs).await? {
+                return Ok(Some((held, None)));
+            }
+            self.is_post_barred.store(true, Ordering::Relaxed);
+        }
+        match self.is_absent(desired).await {
+            Ok(true) => self.write(desired, refused).await.map(Some),
+            Ok(false) | Err(_) => Ok(None),
+        }
+    }
+
+    /// Whether there is still no object where `desired` would be created.
+    async fn is_absent(&self, desired: &Desired) -> Result<bool, Failure> {
+        let path = match desired {
+            Desired::Certificate(desired, _) => certificates::path(desired.id),
+            Desired::Authorities(desired) => match &desired.objects[..] {
+                [object] if desired.is_in_place => authorities::path(object.id),
+                // Whoever creates one under an id that is made of its digest creates the same.
+                _ => return Ok(true),
+            },
+            Desired::License(desired, _) => licenses::path(desired.id),
+        };
+        Ok(self.get(&path).await?.is_none())
     }
 
     /// `None` if there is no such object.

@@ -112,18 +112,22 @@ impl<W: Wire> Reconciler<W> {
             }
             // What is replaced is merged from a look just before; what is not there need only be
             // absent still.
-            let desired = &decided.desired;
-            let is_fresh = planned.is_fresh
-                || (planned.held.is_none() && matches!(kong.is_absent(desired).await, Ok(true)));
-            if is_fresh {
-                match kong.write(desired, &mut planned.candidate.refused).await {
-                    Ok((held, None)) => return (planned, Outcome::Written(Box::new(held))),
-                    Ok((held, Some(refused))) => {
-                        return (planned, Outcome::WrittenInPart(Box::new(held), refused));
-                    }
-                    Err(Failure::Conflict { message }) => conflict = message,
-                    Err(failure) => return (planned, Outcome::Failed(failure)),
+            let (desired, refused) = (&decided.desired, &mut planned.candidate.refused);
+            let written = if planned.is_fresh {
+                kong.write(desired, refused).await.map(Some)
+            } else if planned.held.is_none() {
+                kong.create(desired, refused).await
+            } else {
+                Ok(None)
+            };
+            match written {
+                Ok(Some((held, None))) => return (planned, Outcome::Written(Box::new(held))),
+                Ok(Some((held, Some(refused)))) => {
+                    return (planned, Outcome::WrittenInPart(Box::new(held), refused));
                 }
+                Ok(None) => {}
+                Err(Failure::Conflict { message }) => conflict = message,
+                Err(failure) => return (planned, Outcome::Failed(failure)),
             }
             match kong.look(&planned.candidate.query).await {
                 Ok(snapshot) => {

@@ -32,6 +32,7 @@ macro_rules! for_each_scenario {
         $test!(a_rollback_of_the_files_is_served);
         $test!(a_restart_writes_nothing);
         $test!(two_replicas_meet_in_one_object);
+        $test!(what_is_created_under_an_id_replaces_nothing);
         $test!(an_announcement_changes_nothing_but_the_time);
         $test!(each_ca_certificate_of_a_file_is_an_object_with_its_id_told);
         $test!(a_ca_certificate_with_an_id_is_replaced_in_place);
@@ -432,6 +433,29 @@ async fn is_one_object(
     }
     assert_eq!(kong.of_the_run("certificates").await, std::slice::from_ref(&remarked));
     remarked["id"].clone()
+}
+
+/// What a cold start with many certificates rests on; no answer of Kong to it was recorded.
+pub(crate) async fn what_is_created_under_an_id_replaces_nothing(stage: &Stage) {
+    let kong = &stage.kong;
+    let (id, first, second) = (kong.new_id(), stage.pair(&["a"]), stage.pair(&["a"]));
+    let body = |pair: &CertifiedPair, labels: &[&str]| {
+        let snis = kong.names(labels);
+        json!({"id": id, "cert": pair.chain_pem(), "key": pair.key_pem(), "snis": snis})
+    };
+    let created = kong.send("POST", "/certificates", &body(&first, &["a"])).await;
+    assert_eq!((&created["id"], &created["snis"]), (&json!(id), &kong.names(&["a"])));
+    for (labels, name) in [
+        (&["a"][..], "schema violation"),
+        (&["b"], "primary key violation"),
+        (&[], "primary key violation"),
+    ] {
+        let again = Request::json("POST", "/certificates", &body(&second, labels));
+        let refused = kong.ask(&again).await.value();
+        assert_eq!(refused["name"], name, "{labels:?}");
+    }
+    assert_eq!(kong.object("a").await, created);
+    assert_eq!(kong.sni("b").await, None);
 }
 
 /// What a sidecar does where a node did not hear of a change.

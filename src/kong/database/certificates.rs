@@ -15,6 +15,8 @@ use crate::desired::{Alt, CertificateFields, DesiredCertificate, Footing};
 use crate::held::{Held, HeldCertificate, RawCertificate, Snapshot, is_reference};
 use crate::names::Sni;
 
+const LIST: &str = "/certificates";
+
 impl<W: Wire> Kong<W> {
     pub(super) async fn look_at_certificate(
         &self,
@@ -42,7 +44,7 @@ impl<W: Wire> Kong<W> {
         snapshot: &mut Snapshot,
     ) -> Result<(), Failure> {
         let names: BTreeSet<&str> = names.iter().map(AsRef::as_ref).collect();
-        self.each("/certificates", |Listed(held)| {
+        self.each(LIST, |Listed(held)| {
             if ids.contains(&held.id) || held.snis.iter().any(|sni| names.contains(sni.as_str())) {
                 snapshot.insert(held);
             }
@@ -57,17 +59,51 @@ impl<W: Wire> Kong<W> {
         pairs: &Pairs,
     ) -> Result<Held, Failure> {
         let (method, body) = match &desired.footing {
-            Footing::Ours { fields, .. } => (Method::Put, whole(pairs, fields)),
+            Footing::Ours { fields, .. } => (Method::Put, whole(None, pairs, fields)),
             Footing::Adopted { alt, swap } => (Method::Patch, pairs_alone(pairs, *alt, *swap)),
         };
         let answer = self.send(method, &path(desired.id), body).await?;
-        let mut written = object(&answer)?;
+        self.written(desired, pairs, &answer).await
+    }
+
+    /// Creates one object, unless there is one with its id, or with one of its names: a `POST` with
+    /// an id inserts, and never replaces. (Not recorded: `insert` in `kong/db/dao/init.lua` and
+    /// `kong/db/strategies/postgres/init.lua` of Kong 3.9.3.) Sent twice, it creates one all the same.
+    /// `None` if no `POST` is let through.
+    pub(super) async fn create_certificate(
+        &self,
+        desired: &DesiredCertificate,
+        fields: &CertificateFields,
+        pairs: &Pairs,
+    ) -> Result<Option<Held>, Failure> {
+        let body = whole(Some(desired.id), pairs, fields);
+        let answer = match self.send(Method::Post, LIST, body).await {
+            // RBAC has a right of its own for it, and a proxy a page of its own.
+            Err(
+                Failure::Unauthorized { status: 403 }
+                | Failure::NoSuchPath { .. }
+                | Failure::NotKong { .. },
+            ) => return Ok(None),
+            answer => answer?,
+        };
+        self.written(desired, pairs, &answer).await.map(Some)
+    }
+
+    /// The object as it is after a write, if the `answer` shows what was sent, and with the names that
+    /// are moved to it from others.
+    async fn written(
+        &self,
+        desired: &DesiredCertificate,
+        pairs: &Pairs,
+        answer: &Answer,
+    ) -> Result<Held, Failure> {
+        let mut written = object(answer)?;
         let is_shown = desired
             .held_facts(&written)
             .as_ref()
             .is_ok_and(|facts| facts.fingerprint == pairs.facts().fingerprint);
         if written.id != desired.id || !is_shown {
-            return Err(another_body(&answer));
+            return Err(another_body(answer));
         }
         for sni in &desired.take {
             self.move_sni(sni, desired.id).await?;
@@ -118,10 +154,13 @@ impl<W: Wire> Kong<W> {
     }
 }
 
-/// A `PUT` replaces: what is left out is gone (SNIs, tags, second pair) or reset (`created_at`).
-fn whole(bundle: &Pairs, fields: &CertificateFields) -> Bytes {
+/// A `PUT` replaces: what is left out is gone (SNIs, tags, second pair) or reset (`created_at`). It has
+/// the `id` in its path, a `POST` in its body.
+fn whole(id: Option<Uuid>, bundle: &Pairs, fields: &CertificateFields) -> Bytes {
     #[derive(Serialize)]
     struct Whole<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<Uuid>,
         cert: String,
         key: &'a str,
         cert_alt: Option<String>,
@@ -132,6 +171,7 @@ fn whole(bundle: &Pairs, fields: &CertificateFields) -> Bytes {
         created_at: Option<i64>,
     }
     wiped_json(&Whole {
+        id,
         cert: bundle.main().cert_pem(),
         key: bundle.main().key_pem(),
         cert_alt: bundle.alt().map(Pair::cert_pem),
@@ -168,7 +208,7 @@ fn pairs_alone(bundle: &Pairs, alt: Alt, swap: bool) -> Bytes {
 }
 
 pub(super) fn path(id: Uuid) -> String {
-    format!("/certificates/{id}")
+    format!("{LIST}/{id}")
 }
 
 fn sni_path(sni: &Sni) -> String {
