@@ -186,7 +186,8 @@ impl Stage {
         let name = BINDING.parse()?;
         // What is known of the swap before is no answer to this one.
         self.status.mark_unchanged();
-        let wanted = |status: &Arc<Status>| status.bindings.get(&name).is_some_and(&is_it);
+        let wanted =
+            |status: &Arc<Status>| status.bindings.get(&name).is_some_and(|binding| is_it(binding));
         let found = async {
             loop {
                 self.status.changed().await?;

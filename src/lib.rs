@@ -13,6 +13,7 @@
 
 // What is asked for, and the words used for it.
 pub mod clock;
+pub mod few;
 pub mod names;
 pub mod quote;
 pub mod settings;

@@ -365,7 +365,7 @@ impl<'a> Gauge<'a> {
         for (source, shown) in
             [("file", &binding.file), ("kong", &binding.kong), ("served", &binding.served)]
         {
-            if let Some(value) = shown.as_ref().and_then(&value) {
+            if let Some(value) = shown.as_deref().and_then(&value) {
                 self.set(&[("binding", name.as_ref()), ("source", source)], value)?;
             }
         }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::Serialize;
 use thiserror::Error;
@@ -13,15 +14,17 @@ mod sni;
 
 pub use sni::{Sni, SniError, SniFault};
 
-/// A binding's name as its directory has it: `[A-Za-z0-9][-._A-Za-z0-9]{0,127}`.
+/// A binding's name as its directory has it: `[A-Za-z0-9][-._A-Za-z0-9]{0,127}`. Copies share its
+/// text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct BindingName(String);
+pub struct BindingName(Arc<str>);
 
 impl BindingName {
     /// The name as variables have it. Two that fold alike cannot be told apart there.
     #[must_use]
     pub fn folded(&self) -> FoldedName {
-        FoldedName(folded(&self.0))
+        let folded = folded(&self.0);
+        FoldedName(if *folded == *self.0 { Arc::clone(&self.0) } else { folded.into() })
     }
 }
 
@@ -30,7 +33,7 @@ impl FromStr for BindingName {
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         if is_name(text, 128) {
-            Ok(Self(text.to_owned()))
+            Ok(Self(text.into()))
         } else {
             Err(NameError::Binding(Quoted::new(text)))
         }
@@ -39,7 +42,7 @@ impl FromStr for BindingName {
 
 /// A binding's name as variables have it: lower-case, with `-` and `.` as `_`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct FoldedName(String);
+pub struct FoldedName(Arc<str>);
 
 /// A folded name is a name, too.
 impl From<FoldedName> for BindingName {

@@ -264,7 +264,7 @@ fn count(html: &mut Html, name: &str, number: usize, leads_to: View, view: View)
 
 fn table(html: &mut Html, status: &Status, now: Timestamp, view: View) {
     let shown = |binding: &BindingStatus| view.only.is_none_or(|only| binding.state == only);
-    let all = status.bindings.iter();
+    let all = status.bindings.iter().map(|(name, binding)| (name, &**binding));
     let mut rows: Vec<(&BindingName, &BindingStatus)> =
         all.filter(|(_, binding)| shown(binding)).collect();
     // Within a state, what is odd comes first. The names are in order already.

@@ -128,7 +128,7 @@ pub struct Conclusion {
     /// The binding.
     pub name: BindingName,
     /// Where it stands now.
-    pub status: BindingStatus,
+    pub status: Arc<BindingStatus>,
     /// When to look again, if not just when something changes.
     pub again: Option<Again>,
     /// When to make handshakes next, if not as it was planned.

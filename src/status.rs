@@ -5,15 +5,17 @@ pub(crate) mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 pub(crate) use self::sides::{Side, sides};
 use crate::binding::{Kind, Unfit};
-use crate::bundle::{self, Facts, ServedChain};
+use crate::bundle::{self, Facts, Fingerprint, LeafDigest, ServedChain};
 use crate::clock::Timestamp;
 use crate::declarative::Unreadable;
+use crate::few::Few;
 use crate::names::BindingName;
 use crate::quote::Quoted;
 use crate::volume;
@@ -39,7 +41,7 @@ pub struct Status {
     /// What is wrong around the bindings, in plain words with the mend.
     pub findings: BTreeSet<String>,
     /// Each binding, by name.
-    pub bindings: BTreeMap<BindingName, BindingStatus>,
+    pub bindings: BTreeMap<BindingName, Arc<BindingStatus>>,
 }
 
 /// The Kong beside us.
@@ -71,11 +73,11 @@ pub struct BindingStatus {
     /// The objects in Kong.
     pub objects: Vec<ObjectStatus>,
     /// What is in the files, or was when they could last be parsed.
-    pub file: Option<Shown>,
+    pub file: Option<Arc<Shown>>,
     /// What Kong holds.
-    pub kong: Option<Shown>,
+    pub kong: Option<Arc<Shown>>,
     /// What a handshake got when it was last asked.
-    pub served: Option<Shown>,
+    pub served: Option<Arc<Shown>>,
     /// What is odd, although Kong serves it.
     pub warnings: Vec<String>,
     /// Handshakes are under way that will show what is served.
@@ -138,8 +140,8 @@ pub struct ObjectStatus {
     /// Whether someone else made it.
     pub adopted: bool,
     /// The SNIs of a certificate.
-    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
-    pub snis: BTreeSet<String>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub snis: Few<String>,
     /// Whose a CA certificate is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
@@ -149,22 +151,22 @@ pub struct ObjectStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Shown {
     /// The identity of the bundle.
-    pub fingerprint: String,
+    pub fingerprint: Fingerprint,
     /// Each leaf's, as openssl prints it.
-    pub leaf_sha256: Vec<String>,
+    pub leaf_sha256: Box<[LeafDigest]>,
     /// Validity of the leaf (the latest beginning of several).
     pub not_before: Timestamp,
     /// Validity of the leaf (the earliest end of several).
     pub not_after: Timestamp,
     /// DNS names of the leaf.
-    pub names: BTreeSet<String>,
+    pub names: Few<String>,
 }
 
 impl From<&Facts> for Shown {
     fn from(facts: &Facts) -> Self {
         Self {
-            fingerprint: facts.fingerprint.to_string(),
-            leaf_sha256: facts.leaves.iter().map(ToString::to_string).collect(),
+            fingerprint: facts.fingerprint,
+            leaf_sha256: facts.leaves.as_slice().into(),
             not_before: facts.validity.not_before,
             not_after: facts.validity.not_after,
             names: quoted(&facts.names),
@@ -178,8 +180,8 @@ impl Shown {
     pub fn served(chain: &ServedChain) -> Option<Self> {
         let validity = chain.validity?;
         Some(Self {
-            fingerprint: chain.fingerprint.to_string(),
-            leaf_sha256: vec![chain.leaf.to_string()],
+            fingerprint: chain.fingerprint,
+            leaf_sha256: [chain.leaf].into(),
             not_before: validity.not_before,
             not_after: validity.not_after,
             names: quoted(&chain.names),
@@ -187,7 +189,7 @@ impl Shown {
     }
 }
 
-fn quoted(names: &BTreeSet<String>) -> BTreeSet<String> {
+fn quoted(names: &BTreeSet<String>) -> Few<String> {
     names.iter().map(|name| Quoted::new(name).to_string()).collect()
 }
 

@@ -126,7 +126,7 @@ async fn what_is_not_served_after_the_announcement_is_told_until_it_is() {
     assert_within(kong.elapsed() - from, 2 * PATIENCE, 2 * PATIENCE + SOON + 2 * A_MOMENT);
     assert_eq!(pod.web().1, "other_certificate");
     assert_eq!(web.served, former);
-    let leaf = &former.unwrap().leaf_sha256[0];
+    let leaf = &former.unwrap().leaf_sha256[0].to_string();
     assert!(message(&pod).contains("a.test") && message(&pod).contains(leaf), "{}", message(&pod));
     sleep(HOUR).await;
     assert_eq!(pod.web().0, State::NotServed);

@@ -14,13 +14,15 @@ mod pod;
 
 use std::cell::Cell;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use kong::{Fault, KongInProcess};
+use kong_cert_reloader::bundle::LeafDigest;
 use kong_cert_reloader::nginx::NoReload;
 use kong_cert_reloader::proof::{Handshake as _, ProxyPort};
 use kong_cert_reloader::settings::{HostPort, ReloadFile, Settings};
-use kong_cert_reloader::status::State;
+use kong_cert_reloader::status::{Shown, State};
 use log::Log;
 use nginx::{INIT_WORKER, NginxInMemory, RELOAD};
 use pod::{Pod, START, assert_within};
@@ -148,10 +150,15 @@ impl Scene {
         (binding.state, binding.reason.map_or("", |reason| reason.as_str()))
     }
 
+    /// The leaf that handshakes showed.
+    fn leaf_served(&self, name: &str) -> LeafDigest {
+        self.pod.binding(name).served.unwrap().leaf_sha256[0]
+    }
+
     /// nginx shows `pair`, and the sidecar knows.
     async fn until_served(&self, pair: &CertifiedPair) {
-        let leaf = pair.leaf_fingerprint();
-        let shows = |shown: &Option<kong_cert_reloader::status::Shown>| {
+        let leaf = LeafDigest::of(pair.leaf_der());
+        let shows = |shown: &Option<Arc<Shown>>| {
             shown.as_ref().is_some_and(|shown| shown.leaf_sha256.contains(&leaf))
         };
         let is_so = |web: &kong_cert_reloader::status::BindingStatus| {
@@ -546,7 +553,7 @@ async fn an_nginx_that_does_not_take_its_files_is_told_of_and_told_again() {
     assert_eq!(scene.state("web"), (State::Refused, "not_reloaded"));
     let refused = scene.kong.elapsed();
     assert_within(refused, PATIENCE, PATIENCE + s(1));
-    assert_eq!(first.leaf_fingerprint(), scene.pod.binding("web").served.unwrap().leaf_sha256[0]);
+    assert_eq!(scene.leaf_served("web"), LeafDigest::of(first.leaf_der()));
     sleep(s(400)).await;
     assert_eq!(scene.state("web").0, State::Refused);
     assert_eq!(log.warnings().len(), 2, "{:?}", log.warnings());
@@ -659,7 +666,7 @@ async fn pairs_of_two_key_types_at_one_port_are_each_asked_for() {
     scene.publish("api", &renewed);
     sleep(s(60)).await;
     assert_eq!((scene.state("api"), scene.signals()), ((State::InSync, ""), 1));
-    assert_eq!(scene.pod.binding("api").served.unwrap().leaf_sha256, [renewed.leaf_fingerprint()]);
+    assert_eq!(scene.leaf_served("api"), LeafDigest::of(renewed.leaf_der()));
 }
 
 // --- someone else reloads it ---------------------------------------------------------------------

@@ -1,7 +1,5 @@
 //! What stands in the cells of tables.
 
-use std::collections::BTreeSet;
-
 use crate::binding::Kind;
 use crate::status::{BindingStatus, ObjectStatus, Shown, Status};
 
@@ -14,7 +12,7 @@ const FIRST_NAMES: usize = 3;
 const FIRST_IDS: usize = 20;
 
 /// The first names, and how many more there are.
-pub(super) fn names(names: &BTreeSet<String>) -> String {
+pub(super) fn names(names: &[String]) -> String {
     let first: Vec<&str> = names.iter().take(FIRST_NAMES).map(String::as_str).collect();
     match names.len().saturating_sub(FIRST_NAMES) {
         _ if first.is_empty() => NOTHING.to_owned(),
@@ -76,7 +74,7 @@ mod tests {
     fn a_few_names_are_shown() {
         let all = ["a", "b", "c", "d", "e"].map(str::to_owned);
         for (count, told) in [(0, "-"), (1, "a"), (3, "a, b, c"), (5, "a, b, c +2")] {
-            assert_eq!(names(&all[..count].iter().cloned().collect()), told);
+            assert_eq!(names(&all[..count]), told);
         }
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn diff(settings: &Settings, asked: &Diff, clock: &Arc<dyn Clock>) ->
         let now = clock.now();
         let output = asked.manner.output.output;
         let printed = output.print(&*status, |width| report(&status, now, width));
-        match exit::code(status.bindings.values().map(Standing::in_diff)) {
+        match exit::code(status.bindings.values().map(|binding| Standing::in_diff(binding))) {
             _ if printed != exit::OK => printed,
             code => code,
         }
@@ -103,18 +103,20 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
     use super::*;
+    use crate::bundle::{Fingerprint, LeafDigest};
+    use crate::few::Few;
     use crate::sidecar::initial_status;
 
     const NOW: Timestamp = Timestamp(1_795_324_280);
 
-    fn shown(digit: &str) -> Option<Shown> {
-        Some(Shown {
-            fingerprint: digit.repeat(64),
-            leaf_sha256: vec![vec![digit.repeat(2); 32].join(":")],
+    fn shown(digit: &str) -> Option<Arc<Shown>> {
+        Some(Arc::new(Shown {
+            fingerprint: Fingerprint::of_text(digit.as_bytes()),
+            leaf_sha256: LeafDigest::from_hex(&digit.repeat(64)).into_iter().collect(),
             not_before: Timestamp(NOW.0 - 86_400),
             not_after: Timestamp(NOW.0 + 86_400 * 9),
-            names: BTreeSet::new(),
-        })
+            names: Few::default(),
+        }))
     }
 
     #[test]
@@ -152,7 +154,7 @@ mod tests {
         };
         let bindings =
             [("a", in_sync), ("b", behind), ("c", missing), ("d", unreachable), ("e", starting())]
-                .map(|(name, binding)| (name.parse().unwrap(), binding));
+                .map(|(name, binding)| (name.parse().unwrap(), Arc::new(binding)));
         let initial = initial_status(&Settings::default());
         let status = Status { bindings: bindings.into(), ..(*initial).clone() };
         let expected = "\

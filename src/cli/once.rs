@@ -84,7 +84,7 @@ impl Once {
 async fn concluded(mut status: watch::Receiver<Arc<Status>>) {
     let is_concluded = |status: &Arc<Status>| {
         // Credentials do not mend themselves while one waits.
-        let is_over = |binding: &BindingStatus| {
+        let is_over = |binding: &Arc<BindingStatus>| {
             let is_concluded = binding.is_concluded() || binding.state == State::Unauthorized;
             is_concluded && !binding.is_asking
         };
@@ -100,8 +100,8 @@ fn advice(end: End, timeout: Duration, status: &Status, settings: &Settings) -> 
         return Some(found::none_of_the_settings(&settings.certs_dir));
     }
     let all = status.bindings.len();
-    let open: Vec<&BindingStatus> =
-        status.bindings.values().filter(|binding| !binding.is_concluded()).collect();
+    let bindings = status.bindings.values().map(|binding| &**binding);
+    let open: Vec<&BindingStatus> = bindings.filter(|binding| !binding.is_concluded()).collect();
     let rest = format!("{} of {all} not concluded", open.len());
     match end {
         End::Concluded => None,
@@ -144,7 +144,7 @@ mod tests {
         let bindings = states.iter().enumerate().map(|(number, state)| {
             let starting = BindingStatus::starting(Timestamp(0));
             let name = format!("n{number}").parse().unwrap();
-            (name, BindingStatus { state: *state, reason: None, ..starting })
+            (name, Arc::new(BindingStatus { state: *state, reason: None, ..starting }))
         });
         let initial = sidecar::initial_status(&Settings::default());
         Status { bindings: bindings.collect(), ..(*initial).clone() }
@@ -172,7 +172,7 @@ mod tests {
         let mut status = status(&[State::Unreachable]);
         let (word, may_pass) = (problem.as_str(), problem.may_pass());
         for binding in status.bindings.values_mut() {
-            binding.reason = Some(Reason::NoReload { word, may_pass });
+            Arc::make_mut(binding).reason = Some(Reason::NoReload { word, may_pass });
         }
         status
     }

@@ -98,7 +98,7 @@ mod tests {
         let bindings = states.iter().enumerate().map(|(number, state)| {
             let starting = BindingStatus::starting(Timestamp(0));
             let name = format!("n{number}").parse().unwrap();
-            (name, BindingStatus { state: *state, ..starting })
+            (name, Arc::new(BindingStatus { state: *state, ..starting }))
         });
         let initial = initial_status(&Settings::default());
         let status = Status { bindings: bindings.collect(), ..(*initial).clone() };

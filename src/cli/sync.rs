@@ -32,7 +32,8 @@ pub(super) fn sync(settings: &Settings, asked: &Sync, clock: &Arc<dyn Clock>) ->
         let now = clock.now();
         let output = asked.manner.output.output;
         let printed = output.print(&*status, |width| report(&status, now, width));
-        exit::code(status.bindings.values().map(Standing::after_sync)).max(printed)
+        exit::code(status.bindings.values().map(|binding| Standing::after_sync(binding)))
+            .max(printed)
     })
 }
 
@@ -86,19 +87,22 @@ fn row(name: &BindingName, binding: &BindingStatus, shows_kind: bool, now: Times
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+    use std::sync::Arc;
+
     use super::*;
+    use crate::bundle::{Fingerprint, LeafDigest};
     use crate::sidecar::initial_status;
     use crate::status::{Reason, Shown, State};
 
     #[test]
     fn what_is_not_in_place_is_told_beneath_its_row() {
-        let shown = Shown {
-            fingerprint: String::new(),
-            leaf_sha256: vec![["AB"; 32].join(":")],
+        let shown = Arc::new(Shown {
+            fingerprint: Fingerprint::of_text(b""),
+            leaf_sha256: LeafDigest::from_hex(&"AB".repeat(32)).into_iter().collect(),
             not_before: Timestamp(0),
             not_after: Timestamp(1_795_324_280),
             names: ["a.test", "b.test", "c.test", "d.test"].map(str::to_owned).into(),
-        };
+        });
         let good = BindingStatus {
             state: State::InSync,
             reason: None,
@@ -120,7 +124,7 @@ mod tests {
             ..BindingStatus::starting(Timestamp(0))
         };
         let bindings = [("web", good), ("api", bad), ("cluster", unseen)];
-        let bindings = bindings.map(|(name, binding)| (name.parse().unwrap(), binding));
+        let bindings = bindings.map(|(name, binding)| (name.parse().unwrap(), Arc::new(binding)));
         let initial = initial_status(&Settings::default());
         let status = Status { bindings: bindings.into(), ..(*initial).clone() };
         let now = Timestamp(1_795_324_280 - 86_400 * 3);

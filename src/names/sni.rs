@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::Serialize;
 use thiserror::Error;
@@ -13,8 +14,9 @@ use crate::quote::Quoted;
 ///
 /// Lower-case ASCII without a trailing dot: Kong stores other spellings too, and then serves them
 /// to nobody. A wildcard is the whole first label, the whole last one, or all there is.
+/// Copies share its text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct Sni(String);
+pub struct Sni(Arc<str>);
 
 text_of!(Sni);
 
@@ -46,7 +48,7 @@ impl FromStr for Sni {
         if let Some(label) = name.split('.').find(|label| !is_label(label)) {
             return error(SniFault::Label(Quoted::new(label)));
         }
-        Ok(Self(name))
+        Ok(Self(name.into()))
     }
 }
 

@@ -77,11 +77,12 @@ fn percent(thousandths: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bundle::Fingerprint;
 
     fn shown(not_before: i64, not_after: i64) -> Shown {
         Shown {
-            fingerprint: String::new(),
-            leaf_sha256: Vec::new(),
+            fingerprint: Fingerprint::of_text(b""),
+            leaf_sha256: Box::default(),
             not_before: Timestamp(not_before),
             not_after: Timestamp(not_after),
             names: [].into(),

@@ -229,7 +229,7 @@ fn bundle(html: &mut Html, place: &str, shown: &Shown, binding: &BindingStatus, 
     if several {
         html.leaf("p", &[("class", "quiet")], &format!("{count} CA certificates"));
     } else {
-        for leaf in &shown.leaf_sha256 {
+        for leaf in &*shown.leaf_sha256 {
             html.leaf("code", &[("class", "digest")], &words::short(leaf));
         }
     }

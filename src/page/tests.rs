@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::binding::Kind;
-use crate::bundle;
+use crate::bundle::{self, Fingerprint, LeafDigest};
 use crate::settings::Settings;
 use crate::sidecar::initial_status;
 use crate::status::{ObjectStatus, Reason, Shown};
@@ -17,8 +17,8 @@ const ALL: View = View { refreshes: true, only: None };
 
 fn shown(digit: &str) -> Shown {
     Shown {
-        fingerprint: digit.repeat(64),
-        leaf_sha256: vec![vec![digit.repeat(2); 32].join(":")],
+        fingerprint: Fingerprint::of_text(digit.as_bytes()),
+        leaf_sha256: LeafDigest::from_hex(&digit.repeat(64)).into_iter().collect(),
         not_before: Timestamp(NOW.0 - 86_400 * 20),
         not_after: Timestamp(NOW.0 + 86_400 * 70),
         names: ["web.test".to_owned()].into(),
@@ -29,9 +29,9 @@ fn in_sync() -> BindingStatus {
     BindingStatus {
         state: State::InSync,
         reason: None,
-        file: Some(shown("A")),
-        kong: Some(shown("A")),
-        served: Some(shown("A")),
+        file: Some(shown("A").into()),
+        kong: Some(shown("A").into()),
+        served: Some(shown("A").into()),
         renew_at: Some(Timestamp(NOW.0 + 86_400 * 40)),
         ..BindingStatus::starting(NOW)
     }
@@ -42,7 +42,7 @@ fn standing_at(state: State, reason: Option<Reason>) -> BindingStatus {
 }
 
 fn status<'a>(bindings: impl IntoIterator<Item = (&'a str, BindingStatus)>) -> Status {
-    let named = |(name, binding): (&str, BindingStatus)| (name.parse().unwrap(), binding);
+    let named = |(name, binding): (&str, BindingStatus)| (name.parse().unwrap(), binding.into());
     let initial = initial_status(&Settings::default());
     Status { bindings: bindings.into_iter().map(named).collect(), ..(*initial).clone() }
 }
@@ -92,15 +92,13 @@ fn what_others_wrote_is_shown_and_cannot_become_markup() {
         snis: [sni.to_owned()].into(),
         subject: Some(HOSTILE.to_owned()),
     };
-    let odd =
-        Shown { leaf_sha256: vec![HOSTILE.to_owned()], fingerprint: "B".into(), ..shown("B") };
     let binding = BindingStatus {
         state: State::Refused,
         reason: Some(Reason::Refusal("<b>")),
         message: Some(HOSTILE.to_owned()),
         warnings: vec![HOSTILE.to_owned()],
-        file: Some(file),
-        kong: Some(odd),
+        file: Some(file.into()),
+        kong: Some(shown("B").into()),
         ..in_sync()
     };
     let named = BindingStatus { objects: vec![object(HOSTILE)], ..binding.clone() };
@@ -117,7 +115,7 @@ fn what_others_wrote_is_shown_and_cannot_become_markup() {
         assert!(!page.contains(markup), "{markup:?} in {page}");
     }
     // Instance, polling, finding, version, why unproven; of each binding message and warning; of
-    // the first its file's name, of the others their SNI, of the last its subject. A digest is cut.
+    // the first its file's name, of the others their SNI, of the last its subject.
     assert_eq!(page.matches(ESCAPED).count(), 5 + 3 * 2 + 3 + 1);
     status.kong.proxy = Some(HOSTILE.to_owned());
     status.kong.unproven = None;
@@ -187,9 +185,9 @@ fn every_state_and_kind_has_a_sentence_where_there_is_no_message() {
 #[test]
 fn an_end_is_told_in_words_beside_its_bar() {
     let overdue = BindingStatus {
-        file: Some(Shown { not_after: Timestamp(NOW.0 + 86_400 * 9), ..shown("A") }),
-        kong: Some(Shown { not_after: Timestamp(NOW.0 - 86_400 * 2 - 9), ..shown("B") }),
-        served: Some(shown("B")),
+        file: Some(Shown { not_after: Timestamp(NOW.0 + 86_400 * 9), ..shown("A") }.into()),
+        kong: Some(Shown { not_after: Timestamp(NOW.0 - 86_400 * 2 - 9), ..shown("B") }.into()),
+        served: Some(shown("B").into()),
         renew_at: Some(Timestamp(NOW.0 - 86_400)),
         ..in_sync()
     };
@@ -330,7 +328,7 @@ fn where_nothing_is_found_it_is_told_what_to_do() {
 #[test]
 fn many_names_stay_out_of_the_way() {
     let names = (0..90).map(|number| format!("n{number:02}.test")).collect();
-    let file = Some(Shown { names, ..shown("A") });
+    let file = Some(Shown { names, ..shown("A") }.into());
     let page = render(&status([("a", BindingStatus { file, ..in_sync() })]), NOW, ALL);
     let (first, rest) = page.split_once("<details>").unwrap();
     assert!(first.contains("n03.test") && !first.contains("n04.test"));

@@ -1,5 +1,6 @@
 //! What came of a plan: what the ledger keeps of it, and where the binding stands now.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::ledger::{Ledger, pair};
@@ -210,7 +211,7 @@ impl Ledger {
         }
         let memory = self.memory(name, now);
         memory.doubted.clone_from(&decided.unreferenced);
-        memory.status.kong = held_facts.and_then(|facts| Some(Shown::from(facts.as_ref().ok()?)));
+        memory.note_held(held_facts.and_then(|facts| facts.as_ref().ok()));
         // What is written is shown when it is there.
         if !decided.decision.writes() {
             self.show_object(name, &decided.desired, held, facts, now);
@@ -244,7 +245,7 @@ impl Ledger {
         let memory = self.memory(name, now);
         memory.pair = None;
         memory.note_write();
-        memory.status.kong = Some(Shown::from(facts));
+        memory.note_held(Some(facts));
         if !matches!(decided.decision, Decision::Amend) {
             memory.note_push();
         }
@@ -268,7 +269,7 @@ impl Ledger {
         self.metrics.push(name, PushOutcome::Refused);
         self.show_object(name, &decided.desired, Some(&held), facts, now);
         let memory = self.memory(name, now);
-        memory.status.kong = held.facts.as_ref().ok().map(Shown::from);
+        memory.note_held(held.facts.as_ref().ok());
         let again = memory.doubt(&decided.desired);
         memory.note_refused(facts.fingerprint, Some(held), failure.clone());
         let conclusion = self.failed(name, failure, now);
@@ -286,7 +287,7 @@ impl Ledger {
         let doubted = self.memory(name, now).doubted.clone();
         let mut warnings = warnings(desired, held, facts, &doubted, now);
         warnings.extend(self.unasked(held.and_then(Held::certificate)));
-        let status = &mut self.memory(name, now).status;
+        let status = self.memory(name, now).status_mut();
         for warning in warnings.iter().filter(|warning| !status.warnings.contains(warning)) {
             tell!(ODD, binding = %name, warning);
         }
@@ -324,7 +325,7 @@ impl Ledger {
         now: Timestamp,
     ) -> Conclusion {
         let memory = self.memory(name, now);
-        let status = &mut memory.status;
+        let status = memory.status_mut();
         let changed = (status.state, status.reason) != (verdict.state, verdict.reason);
         if status.state != verdict.state {
             status.since = now;
@@ -337,7 +338,7 @@ impl Ledger {
         } else {
             tell!(LOOKED_AT, binding = %name, state = %status.state);
         }
-        Conclusion { name: name.clone(), status: memory.shown(), again, prove: None, answered }
+        Conclusion { name: name.clone(), status: memory.told(), again, prove: None, answered }
     }
 }
 
@@ -351,6 +352,12 @@ fn tell_created(name: &BindingName, desired: &Desired, held: &Held) {
 }
 
 impl Memory {
+    /// What Kong holds, where that can be read.
+    fn note_held(&mut self, held: Option<&Facts>) {
+        let shown = held.map(|facts| self.shown(&Arc::new(Shown::from(facts))));
+        self.status_mut().kong = shown;
+    }
+
     /// Kong was looked at for a candidate.
     fn note_look(&mut self, candidate: &Candidate) {
         self.refused_members.clone_from(&candidate.refused);

@@ -145,7 +145,7 @@ impl Ledger {
     /// would be missed.
     fn looks_cut(&self, name: &BindingName, content: &Content) -> Option<&'static str> {
         let Content::Configuration(read) = content else { return None };
-        let before = self.memory.get(name).and_then(|memory| memory.length);
+        let before = self.known(name).and_then(|memory| memory.length);
         if before.is_some_and(|before| read.length < before) {
             return Some("the file is shorter than it was, and may be half written");
         }
@@ -170,8 +170,10 @@ impl Ledger {
 
     fn note_bundle(&mut self, binding: &Binding, facts: &Facts, now: Timestamp) {
         let memory = self.memory(&binding.name, now);
-        memory.status.file = Some(Shown::from(facts));
-        memory.status.renew_at = renew_at(binding, facts);
+        let shown = memory.shown(&Arc::new(Shown::from(facts)));
+        let status = memory.status_mut();
+        status.file = Some(shown);
+        status.renew_at = renew_at(binding, facts);
         if facts.temporary && !memory.is_temporary {
             tell!(TEMPORARY, binding = %binding.name, problem = TEMPORARY);
         }
@@ -191,13 +193,13 @@ impl Ledger {
                 Query::Certificate { id: self.own.certificate_of(&binding.name, settings), names }
             }
             Wish::Authorities(..) => {
-                let memory = self.memory.get(&binding.name);
+                let memory = self.known(&binding.name);
                 let doubted = memory.map(Memory::to_look_up).unwrap_or_default();
                 Query::Authorities { doubted }
             }
             Wish::License(..) => Query::Licenses,
         };
-        let memory = self.memory.get(&binding.name);
+        let memory = self.known(&binding.name);
         let refused = memory.map(|memory| memory.refused_members.clone()).unwrap_or_default();
         Candidate { binding, wish, query, refused }
     }

@@ -53,7 +53,7 @@ pub(super) struct Ledger {
     pub(super) found: Option<BTreeMap<Uuid, (Option<Fingerprint>, Fingerprint)>>,
     /// Bindings that take their names from others.
     takers: BTreeSet<BindingName>,
-    pub(super) memory: BTreeMap<BindingName, Memory>,
+    pub(super) memory: BTreeMap<BindingName, Box<Memory>>,
 }
 
 impl Ledger {
@@ -92,7 +92,7 @@ impl Ledger {
             return;
         }
         let memory = self.memory(&binding.name, now);
-        memory.status.kind = binding.kind();
+        memory.status_mut().kind = binding.kind();
         memory.source = Some(binding.source().clone()).filter(|_| binding.kind() == Kind::Reload);
         match &binding.material {
             Material::Certificate(files) => {
@@ -128,10 +128,15 @@ impl Ledger {
         self.takers.iter().filter_map(|name| self.claims.fed_by(name))
     }
 
+    /// What is remembered of a binding, if it is known.
+    pub(super) fn known(&self, name: &BindingName) -> Option<&Memory> {
+        self.memory.get(name).map(Box::as_ref)
+    }
+
     pub(super) fn memory(&mut self, name: &BindingName, now: Timestamp) -> &mut Memory {
         self.memory.entry(name.clone()).or_insert_with(|| {
             self.metrics.begin(name);
-            Memory::new(now)
+            Box::new(Memory::new(now))
         })
     }
 
@@ -149,8 +154,8 @@ impl Ledger {
         };
         let announce = match &plan {
             Plan::Decided(decided) if decided.decision == Decision::InSync => {
-                let memory = self.memory.get(&candidate.binding.name);
-                let proving = memory.and_then(|memory| memory.proving.as_ref());
+                let memory = self.known(&candidate.binding.name);
+                let proving = memory.and_then(|memory| memory.proving.as_deref());
                 let announcing = proving.filter(|proving| proving.ladder.is_announcing());
                 let still_held = |proving: &Proving| {
                     let held = held.as_ref().and_then(Held::certificate);
@@ -167,7 +172,7 @@ impl Ledger {
     fn decide(&self, candidate: &Candidate, look: &Look, now: Timestamp) -> (Plan, Option<Held>) {
         let name = &candidate.binding.name;
         let facts = candidate.facts();
-        let memory = self.memory.get(name);
+        let memory = self.known(name);
         let settled = memory.and_then(|memory| memory.settled_in(&look.running));
         let want = Want { binding: name, own: &self.own, claims: &self.claims };
         let desired = match desired::desired(&want, &candidate.wish, &look.base, settled) {
@@ -201,7 +206,7 @@ impl Ledger {
             since_write: memory.map_or(Duration::MAX, Memory::since_write),
             forced: self.forced.contains(name),
         });
-        let refused = memory.and_then(|memory| memory.refused.as_ref());
+        let refused = memory.and_then(|memory| memory.refused.as_deref());
         let refused = refused.filter(|refused| {
             decision.writes()
                 && refused.file == facts.fingerprint
@@ -245,7 +250,7 @@ impl Ledger {
     }
 
     pub(super) fn is_in_conflict(&self, name: &BindingName) -> bool {
-        self.memory.get(name).is_some_and(|memory| memory.is_in_conflict)
+        self.known(name).is_some_and(|memory| memory.is_in_conflict)
     }
 
     /// Bindings that left a name to one of these objects, or used a CA certificate where another had
@@ -263,10 +268,10 @@ impl Ledger {
             let mut used = memory.status.objects.iter();
             !self.places.contains_key(name) && used.any(|object| places.contains(&object.id))
         };
-        let is_disturbed = |(name, memory): &(&BindingName, &Memory)| {
+        let is_disturbed = |name: &BindingName, memory: &Memory| {
             memory.left.values().any(was_written) || was_used(name, memory)
         };
-        let disturbed = self.memory.iter().filter(is_disturbed);
+        let disturbed = self.memory.iter().filter(|(name, memory)| is_disturbed(name, memory));
         disturbed.map(|(name, _)| name.clone()).collect()
     }
 

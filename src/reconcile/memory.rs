@@ -2,6 +2,7 @@
 //! the process.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -15,7 +16,7 @@ use crate::held::{Held, Snapshot};
 use crate::kong::{Failure, Refused};
 use crate::names::Sni;
 use crate::reconcile::subject::Proving;
-use crate::status::{BindingStatus, State};
+use crate::status::{BindingStatus, Shown, State};
 use crate::volume::{Files, FrozenMount, Identity, Source};
 
 /// So often is a pair of plain files looked at again before it is called invalid.
@@ -42,8 +43,8 @@ pub(super) struct RefusedWrite {
 
 #[derive(Debug)]
 pub(super) struct Memory {
-    /// Where the binding stood last.
-    pub(super) status: BindingStatus,
+    /// Where the binding stood last; shared with what is told, unless that says more.
+    pub(super) status: Arc<BindingStatus>,
     /// Mounts of the files that never show a renewal.
     pub(super) frozen: Vec<FrozenMount>,
     /// cert-manager's temporary certificate is in the files.
@@ -80,7 +81,7 @@ pub(super) struct Memory {
     pub(super) repairing: bool,
     /// What Kong refused: not sent again until file or held changes, or without a database for some
     /// time.
-    pub(super) refused: Option<RefusedWrite>,
+    pub(super) refused: Option<Box<RefusedWrite>>,
     /// Another writer was first, each time that Kong was looked at again.
     pub(super) is_in_conflict: bool,
     /// CA certificates of the file that Kong refused.
@@ -90,13 +91,13 @@ pub(super) struct Memory {
     /// How often that was looked up, and when last.
     lookups: Option<(u8, Instant)>,
     /// What handshakes should show.
-    pub(super) proving: Option<Proving>,
+    pub(super) proving: Option<Box<Proving>>,
 }
 
 impl Memory {
     pub(super) fn new(now: Timestamp) -> Self {
         Self {
-            status: BindingStatus::starting(now),
+            status: Arc::new(BindingStatus::starting(now)),
             frozen: Vec::new(),
             is_temporary: false,
             identity: None,
@@ -125,12 +126,27 @@ impl Memory {
     }
 
     /// Where the binding stands, and what is odd about its files whatever Kong does.
-    pub(super) fn shown(&self) -> BindingStatus {
-        let mut shown = self.status.clone();
+    pub(super) fn told(&self) -> Arc<BindingStatus> {
+        let mut told = Arc::clone(&self.status);
         let frozen = self.frozen.iter().map(ToString::to_string);
-        let temporary = self.is_temporary.then(|| TEMPORARY.to_owned());
-        shown.warnings.splice(..0, frozen.chain(temporary));
-        shown
+        let odd = frozen.chain(self.is_temporary.then(|| TEMPORARY.to_owned()));
+        let mut odd = odd.peekable();
+        if odd.peek().is_some() {
+            Arc::make_mut(&mut told).warnings.splice(..0, odd);
+        }
+        told
+    }
+
+    /// Where the binding stands, to be changed: who was told before keeps what was told.
+    pub(super) fn status_mut(&mut self) -> &mut BindingStatus {
+        Arc::make_mut(&mut self.status)
+    }
+
+    /// What is shown of a bundle: file, Kong and handshakes share it where they are the same.
+    pub(super) fn shown(&self, bundle: &Arc<Shown>) -> Arc<Shown> {
+        let status = &self.status;
+        let mut known = [&status.file, &status.kong, &status.served].into_iter().flatten();
+        Arc::clone(known.find(|known| *known == bundle).unwrap_or(bundle))
     }
 
     /// The files were read; `None` if they could not be. What is in them is not known yet.
@@ -159,7 +175,7 @@ impl Memory {
     }
 
     pub(super) fn has_shown_other(&self) -> bool {
-        self.proving.as_ref().is_some_and(Proving::shows_other)
+        self.proving.as_deref().is_some_and(Proving::shows_other)
     }
 
     /// Whether the files may be half written: they are not as they were judged, or not judged yet.
@@ -249,7 +265,7 @@ impl Memory {
 
     /// Kong would not have this bundle in place of what it held.
     pub(super) fn note_refused(&mut self, file: Fingerprint, held: Option<Held>, why: Failure) {
-        self.refused = Some(RefusedWrite { file, held, why, since: Instant::now() });
+        self.refused = Some(Box::new(RefusedWrite { file, held, why, since: Instant::now() }));
     }
 
     /// Kong took something of ours.
@@ -306,7 +322,7 @@ impl Memory {
     /// The file's bundle is served, as far as that can be known. Returns how long it took, if the
     /// bundle was new.
     pub(super) fn land(&mut self, now: Timestamp) -> Option<Duration> {
-        self.status.last_success = Some(now);
+        self.status_mut().last_success = Some(now);
         self.unsettled_since.take().map(|since| since.elapsed())
     }
 }

@@ -1,6 +1,7 @@
 //! Whether Kong serves what it holds: what is asked of a binding, and what follows from the answers.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -212,18 +213,24 @@ impl Ledger {
         Subject::of(held?, facts, is_wanted, &self.proof.label)
     }
 
-    pub(super) fn begin_proving(&mut self, name: &BindingName, subject: Subject, now: Timestamp) {
+    pub(super) fn begin_proving(
+        &mut self,
+        name: &BindingName,
+        mut subject: Subject,
+        now: Timestamp,
+    ) {
         let round = self.proof.next_round();
         let memory = self.memory(name, now);
-        memory.proving = Some(Proving::begin(subject, round));
-        memory.status.is_asking = true;
+        subject.shown = memory.shown(&subject.shown);
+        memory.proving = Some(Box::new(Proving::begin(subject, round)));
+        memory.status_mut().is_asking = true;
     }
 
     /// Kong could not be read meanwhile: what was tried until then counts, what was seen does not.
     fn ask_again(&mut self, name: &BindingName, now: Timestamp) {
         let round = self.proof.next_round();
         let memory = self.memory(name, now);
-        memory.status.is_asking = true;
+        memory.status_mut().is_asking = true;
         if let Some(proving) = &mut memory.proving {
             proving.round = round;
             proving.reopen();
@@ -233,8 +240,9 @@ impl Ledger {
     fn end_proving(&mut self, name: &BindingName, now: Timestamp) {
         let memory = self.memory(name, now);
         memory.proving = None;
-        memory.status.served = None;
-        memory.status.is_asking = false;
+        let status = memory.status_mut();
+        status.served = None;
+        status.is_asking = false;
     }
 
     /// Names that are not asked for, as warnings.
@@ -247,7 +255,7 @@ impl Ledger {
 
     /// The handshakes to make for a binding, if any are to be made.
     pub(super) fn errand(&self, name: &BindingName) -> Option<Errand> {
-        let proving = self.memory.get(name)?.proving.as_ref()?;
+        let proving = self.known(name)?.proving.as_ref()?;
         let about = About::Binding(name.clone(), proving.round);
         let port = proving.subject.port.as_ref().or_else(|| self.proof.port())?;
         Some(self.proof.errand(about, port, proving.open.iter().cloned().collect()))
@@ -289,9 +297,11 @@ impl Ledger {
         let proving = memory.proving.as_mut().filter(|proving| proving.round == round)?;
         let file = file.filter(|file| proving.is_about(*file));
         let finding = proving.note(seen, &self.metrics);
-        memory.status.is_asking = false;
-        memory.status.served = proving.served();
         let follows = proving.subject.is_wanted && is_about_proof(&memory.status);
+        let served = proving.served();
+        let status = Arc::make_mut(&mut memory.status);
+        status.is_asking = false;
+        status.served = served;
         if let Some(file) = file.filter(|file| !self.reloads.has_read(name, *file)) {
             let shows_other = proving.shows_other();
             if finding == Finding::Served {
@@ -331,7 +341,7 @@ impl Ledger {
     }
 
     fn is_read_by_nginx(&self, name: &BindingName) -> bool {
-        self.memory.get(name).is_some_and(|memory| memory.status.kind == Kind::Reload)
+        self.known(name).is_some_and(|memory| memory.status.kind == Kind::Reload)
     }
 
     fn climbed(
@@ -363,7 +373,7 @@ impl Ledger {
     }
 
     pub(super) fn not_served(&self, name: &BindingName) -> Verdict {
-        let proving = self.memory.get(name).and_then(|memory| memory.proving.as_ref());
+        let proving = self.known(name).and_then(|memory| memory.proving.as_ref());
         let flaw = proving.and_then(|proving| proving.flaw.as_ref());
         let Some((question, seen)) = flaw else { return self.unproven(name) };
         if let Some(port) = proving.and_then(|proving| proving.subject.port.as_ref()) {
@@ -451,7 +461,8 @@ impl Ledger {
         let Some(validity) = chain.validity else { return };
         let is_former = |status: &BindingStatus| {
             status.file.as_ref().is_some_and(|file| {
-                file.not_before > validity.not_before && !file.names.is_disjoint(&chain.names)
+                file.not_before > validity.not_before
+                    && file.names.iter().any(|name| chain.names.contains(name))
             })
         };
         // Those that nginx reads are asked for by themselves.

@@ -294,7 +294,7 @@ impl Ledger {
     fn doubt_what_was_read(&mut self, loaded: Option<SystemTime>) {
         for (name, known) in &mut self.reloads.known {
             let Some(read) = known.read else { continue };
-            let memory = self.memory.get(name);
+            let memory = self.memory.get(name).map(Box::as_ref);
             let is_there = memory.and_then(Memory::present) == Some(read);
             let lay_there = memory.is_some_and(|memory| !may_be_newer(memory.written, loaded));
             if !(is_there && lay_there) {
@@ -306,7 +306,7 @@ impl Ledger {
 
     fn shown_of(&self, readable: &Readable) -> Shown {
         let Place::At(_) = self.place_of(&readable.files) else { return Shown::Never };
-        let memory = self.memory.get(&readable.name);
+        let memory = self.known(&readable.name);
         let proving = memory.and_then(|memory| memory.proving.as_ref());
         let proving = proving.filter(|proving| proving.is_about(readable.file()));
         match proving {
@@ -427,7 +427,7 @@ impl Ledger {
 
     fn note_warnings(&mut self, readable: &Readable, now: Timestamp) {
         let warnings = readable.facts.warnings_at(now).iter().map(ToString::to_string).collect();
-        self.memory(&readable.name, now).status.warnings = warnings;
+        self.memory(&readable.name, now).status_mut().warnings = warnings;
     }
 
     /// Handshakes go on: someone else may tell nginx.
@@ -443,7 +443,7 @@ impl Ledger {
             return conclusion;
         }
         self.begin_proving(&readable.name, subject, now);
-        let status = self.memory(&readable.name, now).shown();
+        let status = self.memory(&readable.name, now).told();
         Conclusion { status, prove: Some(Prove::After(Duration::ZERO)), ..conclusion }
     }
 

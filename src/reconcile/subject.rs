@@ -1,6 +1,7 @@
 //! What the handshakes of one binding should show, and how far that is proven.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -42,7 +43,7 @@ pub(super) struct Subject {
     questions: BTreeSet<Question>,
     /// It is what the files hold.
     pub(super) is_wanted: bool,
-    shown: Shown,
+    pub(super) shown: Arc<Shown>,
 }
 
 impl Subject {
@@ -87,7 +88,7 @@ impl Subject {
             chains: facts.key_types.iter().copied().zip(facts.chains.iter().copied()).collect(),
             questions,
             is_wanted: true,
-            shown: Shown::from(facts),
+            shown: Arc::new(Shown::from(facts)),
         }
     }
 
@@ -159,10 +160,10 @@ impl Proving {
     }
 
     /// What is served, as far as the last look showed it.
-    pub(super) fn served(&self) -> Option<Shown> {
+    pub(super) fn served(&self) -> Option<Arc<Shown>> {
         match &self.flaw {
-            None => Some(self.subject.shown.clone()),
-            Some((_, seen)) => seen.as_ref().ok().and_then(Shown::served),
+            None => Some(Arc::clone(&self.subject.shown)),
+            Some((_, seen)) => seen.as_ref().ok().and_then(Shown::served).map(Arc::new),
         }
     }
 }

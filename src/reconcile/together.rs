@@ -425,7 +425,7 @@ impl Ledger {
 
     /// Whether the candidate was in sync with just these files.
     fn stands(&self, candidate: &Candidate) -> bool {
-        self.memory.get(&candidate.binding.name).is_some_and(|memory| {
+        self.known(&candidate.binding.name).is_some_and(|memory| {
             memory.status.state == State::InSync
                 && memory.settled == Some(candidate.facts().fingerprint)
         })

@@ -33,7 +33,9 @@ impl Sidecar<'_> {
                 for binding in self.bindings.iter() {
                     let known = status.bindings.entry(binding.name.clone());
                     let kind = binding.kind();
-                    known.or_insert_with(|| BindingStatus { kind, ..BindingStatus::starting(now) });
+                    known.or_insert_with(|| {
+                        Arc::new(BindingStatus { kind, ..BindingStatus::starting(now) })
+                    });
                 }
             }
             if let Some(around) = around {
@@ -52,7 +54,7 @@ impl Sidecar<'_> {
     }
 
     fn is_ready(&self, status: &Status) -> bool {
-        let mut bindings = status.bindings.values();
+        let mut bindings = status.bindings.values().map(|binding| &**binding);
         if self.settings.ready.strict {
             bindings.all(BindingStatus::is_in_place)
         } else {
@@ -72,6 +74,6 @@ pub(super) fn tell_meanwhile(status: &watch::Sender<Arc<Status>>, conclusions: &
 
 fn note(status: &mut Status, conclusions: &[Conclusion]) {
     let told = conclusions.iter();
-    let told = told.map(|conclusion| (conclusion.name.clone(), conclusion.status.clone()));
+    let told = told.map(|one| (one.name.clone(), Arc::clone(&one.status)));
     status.bindings.extend(told);
 }

@@ -1,5 +1,7 @@
 //! File, Kong and what is served, side by side.
 
+use std::sync::Arc;
+
 use super::{BindingStatus, Reason, Shown};
 use crate::volume;
 
@@ -61,8 +63,8 @@ pub(crate) fn sides(binding: &BindingStatus) -> Vec<(&'static str, Side<'_>)> {
 }
 
 /// The bundle, or which of the `others` it is the same as.
-fn beside<'a>(shown: &'a Shown, others: &[(&'static str, &Option<Shown>)]) -> Side<'a> {
-    let is_same = |(_, other): &&(&'static str, &Option<Shown>)| {
+fn beside<'a>(shown: &'a Shown, others: &[(&'static str, &Option<Arc<Shown>>)]) -> Side<'a> {
+    let is_same = |(_, other): &&(&'static str, &Option<Arc<Shown>>)| {
         other.as_ref().is_some_and(|other| other.fingerprint == shown.fingerprint)
     };
     others.iter().find(is_same).map_or(Side::Bundle(shown), |(place, _)| Side::SameAs(place))

@@ -1,5 +1,6 @@
 //! The words in which dates and digests are told to people.
 
+use crate::bundle::LeafDigest;
 use crate::clock::Timestamp;
 
 const DAY: i64 = 24 * 60 * 60;
@@ -43,13 +44,13 @@ pub(crate) fn until(not_after: Timestamp, now: Timestamp) -> String {
 }
 
 /// The first bytes of a digest: enough to tell certificates apart.
-pub(crate) fn short(digest: &str) -> String {
-    digest.chars().take(SHORT_DIGEST).collect()
+pub(crate) fn short(digest: &LeafDigest) -> String {
+    digest.to_string().chars().take(SHORT_DIGEST).collect()
 }
 
 /// The first bytes of each leaf's digest.
-pub(crate) fn leaves(leaf_sha256: &[String]) -> String {
-    leaf_sha256.iter().map(|digest| short(digest)).collect::<Vec<_>>().join(" ")
+pub(crate) fn leaves(leaf_sha256: &[LeafDigest]) -> String {
+    leaf_sha256.iter().map(short).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -76,8 +77,11 @@ mod tests {
 
     #[test]
     fn the_first_bytes_of_each_digest_are_shown() {
-        let digest = ["AB"; 32].join(":");
-        assert_eq!(leaves(&[digest.clone(), digest]), ["AB:AB:AB:AB:AB:AB:AB:AB"; 2].join(" "));
+        let digests = LeafDigest::from_hex(&"AB".repeat(32)).map(|digest| [digest; 2]);
+        assert_eq!(
+            digests.map(|both| leaves(&both)),
+            Some(["AB:AB:AB:AB:AB:AB:AB:AB"; 2].join(" "))
+        );
         assert_eq!(leaves(&[]), "");
     }
 }

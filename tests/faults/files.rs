@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use kong_cert_reloader::bundle::LeafDigest;
 use kong_cert_reloader::status::{BindingStatus, State};
 use rustix::io::Errno;
 use testkit::{CertifiedPair, SecretVolume};
@@ -194,7 +195,7 @@ async fn without_a_database_whatever_call_fails_neither_of_two_bundles_is_withdr
         let [web, api, next] = [("a", 24), ("b", 100), ("b", 24)]
             .map(|(name, hours)| scene.stage.bundle(&[&format!("{name}.test")], hours));
         let is_in_sync = |pair: &CertifiedPair| {
-            let leaf = pair.leaf_fingerprint();
+            let leaf = LeafDigest::of(pair.leaf_der());
             move |shown: &BindingStatus| {
                 let held = shown.kong.as_ref();
                 shown.state == State::InSync

@@ -1,7 +1,9 @@
 //! Bindings to look at, at a time that stands still.
 
+use std::sync::Arc;
+
 use kong_cert_reloader::binding::Kind;
-use kong_cert_reloader::bundle;
+use kong_cert_reloader::bundle::{self, Fingerprint, LeafDigest};
 use kong_cert_reloader::clock::Timestamp;
 use kong_cert_reloader::settings::Settings;
 use kong_cert_reloader::sidecar::initial_status;
@@ -44,7 +46,7 @@ pub(crate) fn usual() -> Status {
             "kong serves partner.example.com with another certificate ({}), although it holds this one; restart this kong if it lasts, and check that PROXY__ADDRESS is a port of its own",
             old.leaf_sha256[0]
         )),
-        served: Some(old),
+        served: Some(old.into()),
         since: ago(3 * 60),
         last_success: Some(ago(11 * 60)),
         ..in_sync(Kind::Certificate, new)
@@ -79,17 +81,17 @@ pub(crate) fn everything() -> Status {
         };
         let file = shown(0x30 + number, -30, 60, &["a.test"]);
         let binding = BindingStatus { state, reason, ..in_sync(Kind::Certificate, file) };
-        all.bindings.insert(format!("state-{state}").parse().unwrap(), binding);
+        all.bindings.insert(format!("state-{state}").parse().unwrap(), binding.into());
     }
     for kind in Kind::ALL {
         let starting = BindingStatus { kind, ..BindingStatus::starting(NOW) };
-        all.bindings.insert(format!("kind-{kind}").parse().unwrap(), starting);
+        all.bindings.insert(format!("kind-{kind}").parse().unwrap(), starting.into());
     }
     let names: Vec<String> =
         (0..50).map(|number| format!("n{number}.{}.test", "x".repeat(40))).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let many = in_sync(Kind::Certificate, shown(0x66, -100, -1, &names));
-    all.bindings.insert("x".repeat(128).parse().unwrap(), many);
+    all.bindings.insert("x".repeat(128).parse().unwrap(), many.into());
     all.dry_run = true;
     all.polling = Some("no inotify watches are left: raise fs.inotify.max_user_watches".to_owned());
     all.findings =
@@ -102,15 +104,19 @@ pub(crate) fn everything() -> Status {
 
 /// Many bindings, and one of them in trouble.
 pub(crate) fn thousand() -> Status {
-    let one = in_sync(Kind::Certificate, shown(0x4F, -21, 69, &["a.test"]));
+    let one = Arc::new(in_sync(Kind::Certificate, shown(0x4F, -21, 69, &["a.test"])));
     let mut all = status([]);
     for number in 0..1000 {
         all.bindings.insert(format!("site-{number:03}").parse().unwrap(), one.clone());
     }
     let message = Some("kong refused it: schema violation".to_owned());
-    let refused =
-        BindingStatus { state: State::Refused, reason: Some(Reason::ByKong), message, ..one };
-    all.bindings.insert("site-700".parse().unwrap(), refused);
+    let refused = BindingStatus {
+        state: State::Refused,
+        reason: Some(Reason::ByKong),
+        message,
+        ..(*one).clone()
+    };
+    all.bindings.insert("site-700".parse().unwrap(), refused.into());
     all
 }
 
@@ -120,7 +126,7 @@ pub(crate) fn nothing() -> Status {
 }
 
 fn status<const N: usize>(bindings: [(&str, BindingStatus); N]) -> Status {
-    let bindings = bindings.map(|(name, binding)| (name.parse().unwrap(), binding));
+    let bindings = bindings.map(|(name, binding)| (name.parse().unwrap(), Arc::new(binding)));
     let kong = KongStatus {
         mode: Some("database"),
         version: Some("3.9.1".to_owned()),
@@ -132,6 +138,7 @@ fn status<const N: usize>(bindings: [(&str, BindingStatus); N]) -> Status {
 }
 
 fn in_sync(kind: Kind, shown: Shown) -> BindingStatus {
+    let shown = Arc::new(shown);
     let life = shown.not_after.0 - shown.not_before.0;
     BindingStatus {
         kind,
@@ -156,10 +163,10 @@ const fn ago(seconds: i64) -> Timestamp {
 fn shown(seed: u8, from: i64, until: i64, names: &[&str]) -> Shown {
     let byte =
         |place: u8| seed.wrapping_mul(place.wrapping_mul(29).wrapping_add(1)).wrapping_add(place);
-    let digest: Vec<String> = (0..32).map(|place| format!("{:02X}", byte(place))).collect();
+    let digest: String = (0..32).map(|place| format!("{:02X}", byte(place))).collect();
     Shown {
-        fingerprint: digest.concat(),
-        leaf_sha256: vec![digest.join(":")],
+        fingerprint: Fingerprint::of_text(digest.as_bytes()),
+        leaf_sha256: LeafDigest::from_hex(&digest).into_iter().collect(),
         not_before: Timestamp(NOW.0 + from * DAY - 600),
         not_after: Timestamp(NOW.0 + until * DAY + 3600),
         names: names.iter().map(|name| (*name).to_owned()).collect(),

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kong_cert_reloader::bundle::Reason as Bundle;
+use kong_cert_reloader::bundle::{Fingerprint, Reason as Bundle};
 use kong_cert_reloader::clock::Timestamp;
 use kong_cert_reloader::decide::Wait;
 use kong_cert_reloader::desired::Refusal;
+use kong_cert_reloader::few::Few;
 use kong_cert_reloader::metrics::Metrics;
 use kong_cert_reloader::names::BindingName;
 use kong_cert_reloader::nginx::NoReload;
@@ -36,13 +37,13 @@ pub(crate) fn labels_of(text: &str, family: &str) -> BTreeSet<String> {
 /// What is scraped when each family has a sample.
 pub(crate) fn exposition() -> String {
     let now = Timestamp(0);
-    let shown = Shown {
-        fingerprint: String::new(),
-        leaf_sha256: Vec::new(),
+    let shown = Arc::new(Shown {
+        fingerprint: Fingerprint::of_text(b""),
+        leaf_sha256: Box::default(),
         not_before: now,
         not_after: now,
-        names: BTreeSet::new(),
-    };
+        names: Few::default(),
+    });
     let binding = BindingStatus {
         file: Some(shown.clone()),
         kong: Some(shown.clone()),
@@ -52,7 +53,7 @@ pub(crate) fn exposition() -> String {
     };
     let name: BindingName = "web".parse().unwrap();
     let initial = initial_status(&Settings::default());
-    let status = Status { bindings: [(name.clone(), binding)].into(), ..(*initial).clone() };
+    let status = Status { bindings: [(name.clone(), binding.into())].into(), ..(*initial).clone() };
     let metrics = Metrics::default();
     metrics.begin(&name);
     metrics.reconcile(Trigger::Start.as_str());

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kong_cert_reloader::bundle::LeafDigest;
 use kong_cert_reloader::status::State;
 
 use super::super::cluster::{Generation, Write};
@@ -19,7 +20,7 @@ impl Play {
         let (_, generation) = *replica.volume.last().unwrap();
         self.bindings.iter().all(|(name, generations)| {
             let status = replica.pod.binding(name);
-            let leaf = generations[generation].leaf_fingerprint();
+            let leaf = LeafDigest::of(generations[generation].leaf_der());
             let shown = [&status.file, &status.kong, &status.served];
             status.state == State::InSync
                 && shown.iter().all(|shown| {

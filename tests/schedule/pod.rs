@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use kong_cert_reloader::bundle::LeafDigest;
 use kong_cert_reloader::clock::{Clock, Timestamp};
 use kong_cert_reloader::kong::{Kong, Wire};
 use kong_cert_reloader::metrics::{Exposition, Metrics};
@@ -17,7 +18,7 @@ use kong_cert_reloader::page::{self, View};
 use kong_cert_reloader::proof::Handshake;
 use kong_cert_reloader::settings::Settings;
 use kong_cert_reloader::sidecar::{self, Parts, clock_from};
-use kong_cert_reloader::status::{BindingStatus, State, Status};
+use kong_cert_reloader::status::{BindingStatus, Shown, State, Status};
 use kong_cert_reloader::volume::{Files, Mounted};
 use kong_cert_reloader::watch::{self as events, Make, Wake, Waker, Wakes, Watch};
 use tempfile::TempDir;
@@ -243,7 +244,7 @@ impl Pod {
 
     /// What is told of one binding.
     pub(crate) fn binding(&self, name: &str) -> BindingStatus {
-        self.status().bindings[&name.parse().unwrap()].clone()
+        (*self.status().bindings[&name.parse().unwrap()]).clone()
     }
 
     /// State and reason of `web`, as words.
@@ -265,9 +266,9 @@ impl Pod {
     ) -> BindingStatus {
         let name = name.parse().unwrap();
         let mut status = self.sidecar().status.clone();
-        let so = status.wait_for(|status| status.bindings.get(&name).is_some_and(&is_so));
+        let so = status.wait_for(|status| status.bindings.get(&name).is_some_and(|one| is_so(one)));
         match timeout(PATIENCE, so).await {
-            Ok(status) => status.unwrap().bindings[&name].clone(),
+            Ok(status) => (*status.unwrap().bindings[&name]).clone(),
             Err(_) => panic!("{:#?}", self.status()),
         }
     }
@@ -279,8 +280,10 @@ impl Pod {
 
     /// Waits until `web` has `pair`, in its files and in Kong.
     pub(crate) async fn until_in_sync_with(&self, pair: &CertifiedPair) {
-        let leaf = pair.leaf_fingerprint();
-        let shows = |shown: &Option<_>| is_leaf(shown, &leaf);
+        let leaf = LeafDigest::of(pair.leaf_der());
+        let shows = |shown: &Option<Arc<Shown>>| {
+            shown.as_ref().is_some_and(|shown| shown.leaf_sha256.contains(&leaf))
+        };
         self.until(|web| web.state == State::InSync && shows(&web.file) && shows(&web.kong)).await;
     }
 
@@ -312,10 +315,6 @@ impl Pod {
         });
         value.map_or(0, |value| value.parse().unwrap())
     }
-}
-
-fn is_leaf(shown: &Option<kong_cert_reloader::status::Shown>, leaf: &String) -> bool {
-    shown.as_ref().is_some_and(|shown| shown.leaf_sha256.contains(leaf))
 }
 
 /// A directory in memory, as those of Secrets are, where there is a place for it.

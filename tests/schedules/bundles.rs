@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
-use kong_cert_reloader::bundle::held_facts;
+use kong_cert_reloader::bundle::{Fingerprint, held_facts};
 use serde_json::Value;
 use testkit::{Authority, KeyKind, Pki, TestKey, pem_block};
 
@@ -144,7 +144,7 @@ pub(crate) struct Bundle {
     /// DER, leaf first: by key type where there are two.
     pub(crate) chains: Vec<(KeyKind, Vec<Vec<u8>>)>,
     /// As the sidecar shows it.
-    pub(crate) fingerprint: String,
+    pub(crate) fingerprint: Fingerprint,
 }
 
 impl Bundle {
@@ -214,7 +214,7 @@ impl Bundles {
                 wanted: wanted.unwrap_or_else(|| covers.clone()),
                 covers,
                 chains: pairs.iter().map(|pair| (pair.kind, pair.chain.clone())).collect(),
-                fingerprint: fingerprint.to_string(),
+                fingerprint,
             };
             self.bundles.insert(id, bundle);
             self.by_text.insert(key, Held::Bundle(id));

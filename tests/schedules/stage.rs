@@ -365,7 +365,7 @@ impl Stage {
         self.started().any(|(_, it)| it.reason.is_some_and(|it| it.as_str() == reason))
     }
 
-    fn started(&self) -> impl Iterator<Item = (BindingName, BindingStatus)> {
+    fn started(&self) -> impl Iterator<Item = (BindingName, Arc<BindingStatus>)> {
         let started = self.pods.iter().filter(|pod| pod.is_started());
         started.flat_map(|pod| pod.status().bindings.clone())
     }

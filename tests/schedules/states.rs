@@ -35,11 +35,11 @@ impl Truth {
 
     fn hear_in_sync(&mut self, replica: Replica, binding: Binding, status: &BindingStatus) {
         let now = self.now();
-        let shown = status.file.as_ref().map(|shown| shown.fingerprint.as_str());
+        let shown = status.file.as_ref().map(|shown| shown.fingerprint);
         let files = self.replicas[replica].files.get(&binding).into_iter().flatten();
         let bundles = files.rev().filter_map(|(_, what)| BUNDLES.files(binding, (*what)?).bundle);
         let mut bundles = bundles.map(|id| BUNDLES.bundle(id));
-        let Some(bundle) = bundles.find(|bundle| Some(bundle.fingerprint.as_str()) == shown) else {
+        let Some(bundle) = bundles.find(|bundle| Some(bundle.fingerprint) == shown) else {
             let what = format!("replica {replica}: {binding:?} in sync with {shown:?}");
             return self.says_wrong(what);
         };

@@ -150,7 +150,8 @@ impl Ledger {
     }
 
     fn files_for_nginx(&self) -> impl Iterator<Item = (&BindingName, &Memory)> {
-        self.memory.iter().filter(|(_, memory)| memory.status.kind == Kind::Reload)
+        let all = self.memory.iter().map(|(name, memory)| (name, &**memory));
+        all.filter(|(_, memory)| memory.status.kind == Kind::Reload)
     }
 
     /// Whose files keep nginx from being told while they are as they are.
