@@ -41,10 +41,6 @@ pub struct Binding {
 }
 
 /// What the files of a binding hold, and what is configured for it.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there are few of them, and nearly all are the largest"
-)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Material {
     /// A certificate with its key and SNIs.
@@ -63,15 +59,15 @@ pub enum Material {
 #[derive(Clone, Debug, PartialEq)]
 pub struct CertificateFiles {
     /// What is configured.
-    pub settings: CertificateSettings,
+    pub settings: Arc<CertificateSettings>,
     main: PairFiles,
-    alt: Option<PairFiles>,
+    alt: Option<Box<PairFiles>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct PairFiles {
-    cert: PathBuf,
-    key: PathBuf,
+    cert: Arc<Path>,
+    key: Arc<Path>,
 }
 
 /// What a binding feeds.
@@ -211,7 +207,7 @@ impl Unfit {
 #[derive(Clone, Debug)]
 pub enum Wish {
     /// A certificate.
-    Certificate(CertificateSettings, Arc<Pairs>),
+    Certificate(Arc<CertificateSettings>, Arc<Pairs>),
     /// CA certificates.
     Authorities(AuthoritySettings, Arc<Authorities>),
     /// A licence.
@@ -235,19 +231,18 @@ impl Binding {
     fn certificate(
         name: BindingName,
         directory: &Path,
-        above: &Path,
-        settings: CertificateSettings,
+        above: &Arc<Path>,
+        settings: Arc<CertificateSettings>,
     ) -> Self {
-        let named = |path: &Option<PathBuf>, default: &str| {
-            directory.join(path.as_deref().unwrap_or_else(|| Path::new(default)))
-        };
+        let at = |path: &Path| Arc::from(directory.join(path));
+        let named =
+            |path: &Option<PathBuf>, default: &str| at(path.as_deref().unwrap_or(default.as_ref()));
         let main = PairFiles { cert: named(&settings.cert, CERT), key: named(&settings.key, KEY) };
         let alt = settings.cert_alt.as_ref().zip(settings.key_alt.as_ref());
-        let alt = alt
-            .map(|(cert, key)| PairFiles { cert: directory.join(cert), key: directory.join(key) });
-        let pairs = [Some(&main), alt.as_ref()].into_iter().flatten();
-        let files = pairs.flat_map(|pair| [pair.cert.clone(), pair.key.clone()]).collect();
-        let source = Source::new(files, vec![directory.to_path_buf(), above.to_path_buf()]);
+        let alt = alt.map(|(cert, key)| Box::new(PairFiles { cert: at(cert), key: at(key) }));
+        let pairs = [Some(&main), alt.as_deref()].into_iter().flatten();
+        let files = pairs.flat_map(|pair| [&pair.cert, &pair.key].map(Arc::clone)).collect();
+        let source = Source::new(files, vec![directory.into(), Arc::clone(above)]);
         let material = Material::Certificate(CertificateFiles { settings, main, alt });
         Self { name, material, source }
     }
@@ -322,7 +317,8 @@ impl Binding {
         Ok(match &self.material {
             Material::Certificate(files) => {
                 let pairs = files.pairs(generation)?;
-                Content::Wish(Wish::Certificate(files.settings.clone(), Arc::new(pairs)))
+                let settings = Arc::clone(&files.settings);
+                Content::Wish(Wish::Certificate(settings, Arc::new(pairs)))
             }
             Material::Authorities(settings) => {
                 let authorities = Authorities::parse(file, now)?;
@@ -333,7 +329,10 @@ impl Binding {
                 Content::Wish(Wish::License(settings.clone(), Arc::new(license)))
             }
             Material::Reload(files) => {
-                let pair = PairFiles { cert: files.cert.clone(), key: files.key.clone() };
+                let pair = PairFiles {
+                    cert: files.cert.as_path().into(),
+                    key: files.key.as_path().into(),
+                };
                 let pairs = Pairs::parse(pair.read(generation), None)?;
                 Content::Read(files.clone(), pairs.facts().clone())
             }

@@ -6,13 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 use crate::bundle::LeafDigest;
+use crate::few::Few;
 use crate::names::{BindingName, Sni};
 
 /// What every binding of this sidecar asks for.
 #[derive(Clone, Debug, Default)]
 pub struct Claims {
-    names: BTreeMap<Sni, BTreeSet<Claim>>,
-    claimed: BTreeMap<BindingName, BTreeSet<Sni>>,
+    names: BTreeMap<Sni, Few<Claim>>,
+    claimed: BTreeMap<BindingName, Few<Sni>>,
     objects: BTreeMap<Uuid, BindingName>,
     fed: BTreeMap<BindingName, Uuid>,
     placed: BTreeMap<LeafDigest, Place>,
@@ -37,10 +38,10 @@ struct Claim {
 impl Claims {
     /// Replaces the names that `binding` asks for.
     pub fn claim_names(&mut self, binding: &BindingName, names: &BTreeSet<Sni>, configured: bool) {
-        if self.claimed.get(binding) == Some(names) {
+        if self.claimed.get(binding).is_some_and(|known| known.iter().eq(names)) {
             return;
         }
-        for sni in self.claimed.insert(binding.clone(), names.clone()).unwrap_or_default() {
+        for sni in self.claimed.insert(binding.clone(), names.clone().into()).unwrap_or_default() {
             if let Entry::Occupied(mut claims) = self.names.entry(sni) {
                 claims.get_mut().retain(|claim| claim.binding != *binding);
                 if claims.get().is_empty() {
@@ -56,8 +57,8 @@ impl Claims {
 
     /// The names that `binding` asks for; `None` if it never asked.
     #[must_use]
-    pub fn names_of(&self, binding: &BindingName) -> Option<&BTreeSet<Sni>> {
-        self.claimed.get(binding)
+    pub fn names_of(&self, binding: &BindingName) -> Option<BTreeSet<Sni>> {
+        Some(self.claimed.get(binding)?.iter().cloned().collect())
     }
 
     /// Notes that `binding` feeds the object `id`, unless another does.

@@ -1,4 +1,4 @@
-//! Sets of a few things that are made once and kept: a certificate has a name or two, a tree of them
+//! Sets of a few things that are kept for long, and seldom change: a certificate has a name or two, a tree of them
 //! room for eleven.
 
 use std::borrow::Borrow;
@@ -19,6 +19,24 @@ impl<T: Ord> Few<T> {
         T: Borrow<Q>,
     {
         self.0.binary_search_by(|one| one.borrow().cmp(value)).is_ok()
+    }
+}
+
+impl<T: Ord> Few<T> {
+    /// Puts one more in, if it is not there.
+    pub fn insert(&mut self, one: T) {
+        let mut all = std::mem::take(&mut self.0).into_vec();
+        if let Err(place) = all.binary_search(&one) {
+            all.insert(place, one);
+        }
+        self.0 = all.into();
+    }
+
+    /// Keeps those that `stays` says.
+    pub fn retain(&mut self, stays: impl FnMut(&T) -> bool) {
+        let mut all = std::mem::take(&mut self.0).into_vec();
+        all.retain(stays);
+        self.0 = all.into();
     }
 }
 
@@ -85,5 +103,10 @@ mod tests {
         assert_eq!(few[..], [1, 2, 3]);
         assert_eq!([0, 1, 2, 3, 4].map(|one| few.contains(&one)), [false, true, true, true, false]);
         assert_eq!(few, BTreeSet::from([3, 2, 1]).into());
+        let mut few = few;
+        few.insert(2);
+        few.insert(0);
+        few.retain(|one| *one != 3);
+        assert_eq!(few[..], [0, 1, 2]);
     }
 }

@@ -2,14 +2,17 @@
 
 mod families;
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelSet, EncodeMetric, MetricEncoder, text,
+};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
@@ -35,10 +38,8 @@ const BUCKETS: [f64; 12] = [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 /// The counters; clones count together.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    pushes: Family<PushLabels, Counter>,
+    of_bindings: Arc<Mutex<BTreeMap<BindingName, Counts>>>,
     reconciles: Family<TriggerLabel, Counter>,
-    generations: Family<BindingLabel, Counter>,
-    contested: Family<BindingLabel, Counter>,
     proofs: Family<ResultLabel, Counter>,
     propagation: Histogram,
     admin_requests: Family<RequestLabels, Counter>,
@@ -48,10 +49,8 @@ pub struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self {
-            pushes: Family::default(),
+            of_bindings: Arc::default(),
             reconciles: Family::default(),
-            generations: Family::default(),
-            contested: Family::default(),
             proofs: Family::default(),
             propagation: Histogram::new(BUCKETS),
             admin_requests: Family::default(),
@@ -87,20 +86,17 @@ impl Metrics {
     /// Nothing happened to `binding` yet. A counter that is first seen at 1 has never increased as
     /// far as Prometheus can tell.
     pub fn begin(&self, binding: &BindingName) {
-        let label = BindingLabel { binding: binding.to_string() };
-        for family in [&self.generations, &self.contested] {
-            drop(family.get_or_create(&label));
-        }
-        for outcome in PushOutcome::ALL {
-            let labels = PushLabels { binding: binding.to_string(), outcome: outcome.as_str() };
-            drop(self.pushes.get_or_create(&labels));
-        }
+        self.count(binding, |_| ());
+    }
+
+    fn count(&self, binding: &BindingName, count: impl FnOnce(&mut Counts)) {
+        let mut all = self.of_bindings.lock().unwrap_or_else(PoisonError::into_inner);
+        count(all.entry(binding.clone()).or_default());
     }
 
     /// A write came to its end.
     pub fn push(&self, binding: &BindingName, outcome: PushOutcome) {
-        let labels = PushLabels { binding: binding.to_string(), outcome: outcome.as_str() };
-        self.pushes.get_or_create(&labels).inc();
+        self.count(binding, |counts| counts.pushes[outcome as usize] += 1);
     }
 
     /// A pass began because of `trigger`.
@@ -110,12 +106,12 @@ impl Metrics {
 
     /// Another bundle is in the files.
     pub fn generation(&self, binding: &BindingName) {
-        self.generations.get_or_create(&BindingLabel { binding: binding.to_string() }).inc();
+        self.count(binding, |counts| counts.generations += 1);
     }
 
     /// Another writer undid what was settled.
     pub fn contested(&self, binding: &BindingName) {
-        self.contested.get_or_create(&BindingLabel { binding: binding.to_string() }).inc();
+        self.count(binding, |counts| counts.contested += 1);
     }
 
     /// A handshake was made.
@@ -146,10 +142,11 @@ impl Metrics {
         let ours = registry.sub_registry_with_prefix("kong_cert_reloader");
         let info = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         ours.register("build", help("build"), info);
-        ours.register("pushes", help("pushes"), self.pushes.clone());
+        let of_bindings = |samples| PerBinding { all: Arc::clone(&self.of_bindings), samples };
+        ours.register("pushes", help("pushes"), of_bindings(Counts::of_pushes));
         ours.register("reconciles", help("reconciles"), self.reconciles.clone());
-        ours.register("generations", help("generations"), self.generations.clone());
-        ours.register("contested", help("contested"), self.contested.clone());
+        ours.register("generations", help("generations"), of_bindings(Counts::of_generations));
+        ours.register("contested", help("contested"), of_bindings(Counts::of_contested));
         ours.register("proofs", help("proofs"), self.proofs.clone());
         ours.register("admin_requests", help("admin_requests"), self.admin_requests.clone());
         for (name, histogram) in
@@ -212,10 +209,58 @@ fn families_of<'a>(open: &'a str, kind: &'a str) -> impl Iterator<Item = &'a str
     })
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PushLabels {
-    binding: String,
-    outcome: &'static str,
+/// What was counted of one binding.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    /// By [`PushOutcome`].
+    pushes: [u64; PushOutcome::ALL.len()],
+    generations: u64,
+    contested: u64,
+}
+
+/// The labels of a sample besides the binding, and the sample.
+type Sample = (Option<(&'static str, &'static str)>, u64);
+
+impl Counts {
+    fn of_pushes(&self) -> Vec<Sample> {
+        let sample = |outcome: PushOutcome| {
+            (Some(("outcome", outcome.as_str())), self.pushes[outcome as usize])
+        };
+        PushOutcome::ALL.map(sample).into()
+    }
+
+    fn of_generations(&self) -> Vec<Sample> {
+        vec![(None, self.generations)]
+    }
+
+    fn of_contested(&self) -> Vec<Sample> {
+        vec![(None, self.contested)]
+    }
+}
+
+/// A family of counters that each binding has.
+#[derive(Debug)]
+struct PerBinding {
+    all: Arc<Mutex<BTreeMap<BindingName, Counts>>>,
+    samples: fn(&Counts) -> Vec<Sample>,
+}
+
+impl EncodeMetric for PerBinding {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, counts) in all.iter() {
+            for (label, value) in (self.samples)(counts) {
+                let labels = [Some(("binding", name.as_ref())), label];
+                let labels: Vec<(&str, &str)> = labels.into_iter().flatten().collect();
+                ConstCounter::new(value).encode(encoder.encode_family(&labels.as_slice())?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Counter
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -226,11 +271,6 @@ struct TriggerLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabel {
     result: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct BindingLabel {
-    binding: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -336,7 +376,7 @@ fn timeliness(encoder: &mut DescriptorEncoder<'_>, status: &Status, now: Timesta
 }
 
 /// One family of gauges under way.
-struct Gauge<'a>(prometheus_client::encoding::MetricEncoder<'a>);
+struct Gauge<'a>(MetricEncoder<'a>);
 
 impl<'a> Gauge<'a> {
     fn begin(
@@ -385,7 +425,7 @@ impl Collector for Process {
         let seconds = (stat.utime + stat.stime) as f64 / ticks;
         let (name, unit) = ("process_cpu", Some(&Unit::Seconds));
         let cpu = encoder.encode_descriptor(name, help(name), unit, MetricType::Counter)?;
-        prometheus_client::metrics::counter::ConstCounter::new(seconds).encode(cpu)?;
+        ConstCounter::new(seconds).encode(cpu)?;
         let resident = stat.rss.saturating_mul(procfs::page_size());
         let mut gauge = |name: &str, unit: Option<&Unit>, value: u64| {
             let value = i64::try_from(value).unwrap_or(i64::MAX);

@@ -44,7 +44,7 @@ use crate::volume::{Files, Mounts};
 #[derive(Clone, Debug)]
 pub struct Woken {
     /// The binding.
-    pub binding: Binding,
+    pub binding: Arc<Binding>,
     /// Look even if the files are as they were.
     pub even_if_unchanged: bool,
 }

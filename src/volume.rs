@@ -16,6 +16,7 @@ use std::fs::{self, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::io::Errno;
@@ -36,8 +37,8 @@ const READS: usize = 5;
 /// Files that belong together, and the directories above them that may be a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    files: Vec<PathBuf>,
-    above: Vec<PathBuf>,
+    files: Box<[Arc<Path>]>,
+    above: Box<[Arc<Path>]>,
     limit: u64,
 }
 
@@ -45,8 +46,9 @@ impl Source {
     /// `files` are absolute; of `above` and each file's own directory, the nearest that holds
     /// `..data` is that file's volume root.
     #[must_use]
-    pub fn new(files: Vec<PathBuf>, above: Vec<PathBuf>) -> Self {
-        Self { files, above, limit: LARGEST_FILE }
+    pub fn new<P: Into<Arc<Path>>>(files: Vec<P>, above: Vec<P>) -> Self {
+        let shared = |paths: Vec<P>| paths.into_iter().map(Into::into).collect();
+        Self { files: shared(files), above: shared(above), limit: LARGEST_FILE }
     }
 
     /// Takes files of up to `limit` bytes, in place of [`LARGEST_FILE`].
@@ -75,7 +77,7 @@ impl Source {
     /// As [`Self::read`].
     pub fn read_as(&self, seen: Identity, files: &dyn Files) -> Result<Generation, Unreadable> {
         let mut before = seen;
-        let mut result = Err(Unreadable::Changing { path: self.files[0].clone() });
+        let mut result = Err(Unreadable::Changing { path: self.files[0].to_path_buf() });
         for _ in 0..READS {
             result = self.read_once(files);
             let after = self.identity(files);
@@ -86,7 +88,7 @@ impl Source {
         }
         match result {
             Err(error) => Err(error),
-            Ok(_) => Err(Unreadable::Changing { path: self.files[0].clone() }),
+            Ok(_) => Err(Unreadable::Changing { path: self.files[0].to_path_buf() }),
         }
     }
 
@@ -132,11 +134,11 @@ impl Source {
         let mut place = Place { is_swapped: true, watch_points: BTreeSet::new() };
         for (path, root) in self.with_roots(files) {
             if let Ok(Some(root)) = root {
-                place.watch_points.insert(root.path);
+                place.watch_points.insert(root.path.into());
             } else {
                 place.is_swapped = false;
-                place.watch_points.extend(path.parent().map(Path::to_path_buf));
-                place.watch_points.insert(path.to_path_buf());
+                place.watch_points.extend(path.parent().map(Arc::from));
+                place.watch_points.insert(path.into());
             }
         }
         place
@@ -144,7 +146,7 @@ impl Source {
 
     /// The files, as they were named.
     #[must_use]
-    pub fn files(&self) -> &[PathBuf] {
+    pub fn files(&self) -> &[Arc<Path>] {
         &self.files
     }
 
@@ -158,12 +160,12 @@ impl Source {
             let beside = last.take().filter(|(directory, _)| *directory == file.parent());
             let root = beside.map_or_else(|| self.root_of(file, files), |(_, root)| Ok(root));
             last = root.as_ref().ok().map(|root| (file.parent(), root.clone()));
-            (file.as_path(), root)
+            (&**file, root)
         })
     }
 
     fn root_of(&self, file: &Path, files: &dyn Files) -> Result<Option<Root>, Unreadable> {
-        let above = self.above.iter().map(PathBuf::as_path);
+        let above = self.above.iter().map(AsRef::as_ref);
         let mut candidates: Vec<&Path> =
             file.parent().into_iter().chain(above).filter(|root| file.starts_with(root)).collect();
         candidates.sort_by_key(|root| std::cmp::Reverse(root.components().count()));
@@ -184,7 +186,7 @@ pub struct Place {
     pub is_swapped: bool,
     /// Where changes of the files can be noticed: the volume's root, or for files outside of a volume
     /// their directory and (for those that are mounted one by one) they themselves.
-    pub watch_points: BTreeSet<PathBuf>,
+    pub watch_points: BTreeSet<Arc<Path>>,
 }
 
 /// One generation as it was read.
@@ -619,10 +621,7 @@ mod tests {
         assert_eq!(second.content(&directory.path().join("tls.crt")), b"two");
         assert_eq!(second.content(&directory.path().join("tls.key")), b"2");
         assert!(source.is_swapped(&Mounted));
-        assert_eq!(
-            source.place(&Mounted).watch_points,
-            BTreeSet::from([directory.path().to_path_buf()])
-        );
+        assert_eq!(source.place(&Mounted).watch_points, BTreeSet::from([directory.path().into()]));
     }
 
     #[test]
@@ -633,10 +632,7 @@ mod tests {
         let web = directory.path().join("web");
         let files = vec![web.join("tls.crt"), web.join("tls.key")];
         let source = Source::new(files, vec![web.clone(), directory.path().to_path_buf()]);
-        assert_eq!(
-            source.place(&Mounted).watch_points,
-            BTreeSet::from([directory.path().to_path_buf()])
-        );
+        assert_eq!(source.place(&Mounted).watch_points, BTreeSet::from([directory.path().into()]));
         assert_eq!(source.read(&Mounted).unwrap().content(&web.join("tls.key")), b"k");
     }
 

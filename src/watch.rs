@@ -133,11 +133,11 @@ pub struct Watch {
     waker: Waker,
     watcher: Option<Box<dyn notify::Watcher + Send>>,
     /// What is watched, and which file or directory it was then.
-    watched: BTreeMap<PathBuf, Inode>,
+    watched: BTreeMap<Arc<Path>, Inode>,
     /// Each wanted path, and the path that is watched for it: itself or its nearest parent.
-    points: BTreeMap<PathBuf, PathBuf>,
-    /// The same the other way round.
-    wanted: BTreeMap<PathBuf, BTreeSet<PathBuf>>,
+    points: BTreeMap<Arc<Path>, Arc<Path>>,
+    /// The other way round, those that are not watched themselves.
+    detours: BTreeMap<Arc<Path>, Vec<Arc<Path>>>,
     polling: Option<String>,
 }
 
@@ -153,7 +153,7 @@ impl Watch {
             watcher: None,
             watched: BTreeMap::new(),
             points: BTreeMap::new(),
-            wanted: BTreeMap::new(),
+            detours: BTreeMap::new(),
             polling: None,
         }
     }
@@ -163,7 +163,7 @@ impl Watch {
     /// file: what happened there until now raised no event.
     ///
     /// Where the kernel gives no watch, [`Self::polling`] says why; the next call tries again.
-    pub fn follow(&mut self, wanted: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+    pub fn follow(&mut self, wanted: &BTreeSet<Arc<Path>>) -> BTreeSet<Arc<Path>> {
         if self.watcher.is_none() {
             match (self.make)(self.waker.clone()) {
                 Ok(watcher) => self.watcher = Some(watcher),
@@ -180,13 +180,13 @@ impl Watch {
             .filter_map(|path| {
                 let (existing, inode) = nearest(path)?;
                 // One inode has one watch, under the first of its names.
-                let name = targets.entry(inode).or_insert(existing);
-                Some((path.clone(), name.clone()))
+                let name = targets.entry(inode).or_insert_with(|| shared(existing, path));
+                Some((Arc::clone(path), Arc::clone(name)))
             })
             .collect();
-        self.wanted.clear();
-        for (path, at) in &self.points {
-            self.wanted.entry(at.clone()).or_default().insert(path.clone());
+        self.detours.clear();
+        for (path, at) in self.points.iter().filter(|(path, at)| path != at) {
+            self.detours.entry(Arc::clone(at)).or_default().push(Arc::clone(path));
         }
         let targets: BTreeMap<_, _> =
             targets.into_iter().map(|(inode, path)| (path, inode)).collect();
@@ -194,12 +194,12 @@ impl Watch {
         self.points
             .iter()
             .filter(|(_, at)| fresh.contains(*at))
-            .map(|(path, _)| path.clone())
+            .map(|(path, _)| Arc::clone(path))
             .collect()
     }
 
     /// Returns the paths that are watched newly.
-    fn replace(&mut self, targets: BTreeMap<PathBuf, Inode>) -> BTreeSet<PathBuf> {
+    fn replace(&mut self, targets: BTreeMap<Arc<Path>, Inode>) -> BTreeSet<Arc<Path>> {
         let Some(watcher) = self.watcher.as_mut() else { return BTreeSet::new() };
         self.watched.retain(|path, inode| {
             let stays = targets.get(path) == Some(inode);
@@ -216,7 +216,7 @@ impl Watch {
             }
             match watcher.watch(&path, RecursiveMode::NonRecursive) {
                 Ok(()) => {
-                    fresh.insert(path.clone());
+                    fresh.insert(Arc::clone(&path));
                     self.watched.insert(path, inode);
                 }
                 Err(error) if matches!(error.kind, ErrorKind::PathNotFound) => {}
@@ -240,9 +240,12 @@ impl Watch {
     }
 
     /// The wanted paths that an event at `path` may concern.
-    pub fn concerned<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a Path> {
+    pub fn concerned<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a Arc<Path>> {
         let watched = [Some(path), path.parent()].into_iter().flatten();
-        watched.filter_map(|at| self.wanted.get(at)).flatten().map(PathBuf::as_path)
+        watched.flat_map(|at| {
+            let itself = self.points.get(at).filter(|point| ***point == *at);
+            itself.into_iter().chain(self.detours.get(at).into_iter().flatten())
+        })
     }
 
     /// Whether what is watched for `wanted` is still what should be.
@@ -279,11 +282,16 @@ fn with_mend(error: &notify::Error) -> String {
 }
 
 /// The path itself or its nearest parent that exists, and which file that is.
-fn nearest(path: &Path) -> Option<(PathBuf, Inode)> {
+fn nearest(path: &Path) -> Option<(&Path, Inode)> {
     path.ancestors().find_map(|path| {
         let metadata = fs::metadata(path).ok()?;
-        Some((path.to_path_buf(), (metadata.dev(), metadata.ino())))
+        Some((path, (metadata.dev(), metadata.ino())))
     })
+}
+
+/// `path` itself, if it is the one that exists.
+fn shared(existing: &Path, path: &Arc<Path>) -> Arc<Path> {
+    if *existing == **path { Arc::clone(path) } else { existing.into() }
 }
 
 #[cfg(test)]
@@ -308,8 +316,8 @@ mod tests {
             Self { watch: Watch::new(kernel(), waker), wakes }
         }
 
-        fn follow(&mut self, paths: &[&Path]) -> BTreeSet<PathBuf> {
-            self.watch.follow(&paths.iter().map(|path| path.to_path_buf()).collect())
+        fn follow(&mut self, paths: &[&Path]) -> BTreeSet<Arc<Path>> {
+            self.watch.follow(&paths.iter().map(|path| Arc::from(*path)).collect())
         }
 
         /// Waits until an event concerns `wanted`.
@@ -319,7 +327,7 @@ mod tests {
                     let Some(Wake::At(path) | Wake::Gone(path)) = self.wakes.next().await else {
                         panic!("no event")
                     };
-                    if self.watch.concerned(&path).any(|path| path == wanted) {
+                    if self.watch.concerned(&path).any(|path| **path == *wanted) {
                         return;
                     }
                 }
@@ -349,7 +357,7 @@ mod tests {
         watched.hears(a.path()).await;
         for wake in watched.wakes.now() {
             let (Wake::At(path) | Wake::Gone(path)) = wake else { panic!("events were lost") };
-            assert!(watched.watch.concerned(&path).all(|path| path == a.path()));
+            assert!(watched.watch.concerned(&path).all(|path| **path == *a.path()));
         }
     }
 
@@ -373,7 +381,7 @@ mod tests {
         for _ in 0..2 {
             fs::create_dir(&wanted).unwrap();
             watched.hears(&wanted).await;
-            assert_eq!(watched.follow(&[&wanted]), BTreeSet::from([wanted.clone()]));
+            assert_eq!(watched.follow(&[&wanted]), BTreeSet::from([wanted.as_path().into()]));
             fs::write(wanted.join("tls.crt"), "x").unwrap();
             watched.hears(&wanted).await;
             fs::remove_dir_all(&wanted).unwrap();
@@ -391,7 +399,7 @@ mod tests {
         watched.follow(&[&wanted]);
         fs::rename(&wanted, &aside).unwrap();
         fs::create_dir(&wanted).unwrap();
-        assert_eq!(watched.follow(&[&wanted]), BTreeSet::from([wanted.clone()]));
+        assert_eq!(watched.follow(&[&wanted]), BTreeSet::from([wanted.as_path().into()]));
         watched.wakes.now();
         fs::write(wanted.join("tls.crt"), "x").unwrap();
         watched.hears(&wanted).await;
@@ -416,7 +424,7 @@ mod tests {
                     break;
                 }
             }
-            assert_eq!(watched.follow(&[&wanted]), BTreeSet::from([wanted.clone()]));
+            assert_eq!(watched.follow(&[&wanted]), BTreeSet::from([wanted.as_path().into()]));
             watched.wakes.now();
             fs::write(wanted.join("tls.crt"), "x").unwrap();
             watched.hears(&wanted).await;
@@ -470,7 +478,7 @@ mod tests {
         ];
         for (error, mend) in cases {
             let directory = tempfile::tempdir().unwrap();
-            let wanted = BTreeSet::from([directory.path().to_path_buf()]);
+            let wanted = BTreeSet::from([directory.path().into()]);
             let mut failures = 2;
             let make: Make = Box::new(move |waker| {
                 if failures > 0 {
@@ -523,7 +531,7 @@ mod tests {
         ];
         for (error, mend) in cases {
             let directory = tempfile::tempdir().unwrap();
-            let wanted = BTreeSet::from([directory.path().to_path_buf()]);
+            let wanted = BTreeSet::from([directory.path().into()]);
             let make: Make = Box::new(move |_| Ok(Box::new(Short(1, error))));
             let mut watch = Watch::new(make, Wakes::channel().0);
             assert_eq!(watch.follow(&wanted), BTreeSet::new());

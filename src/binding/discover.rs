@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -18,13 +19,15 @@ pub(crate) const DEFAULT: &str = "default";
 /// stays until restart, even if its files vanish.
 #[derive(Debug)]
 pub struct Bindings {
-    certs_dir: PathBuf,
-    settings: BTreeMap<FoldedName, CertificateSettings>,
-    known: BTreeMap<BindingName, Binding>,
+    certs_dir: Arc<Path>,
+    settings: BTreeMap<FoldedName, Arc<CertificateSettings>>,
+    /// What is configured where nothing is.
+    default: Arc<CertificateSettings>,
+    known: BTreeMap<BindingName, Arc<Binding>>,
     folded: BTreeMap<FoldedName, BindingName>,
     /// Configured ones whose directory was not there yet: it may have another spelling.
     placeholders: BTreeSet<BindingName>,
-    candidates: BTreeSet<PathBuf>,
+    candidates: BTreeSet<Arc<Path>>,
     replaced: Vec<BindingName>,
     told: BTreeSet<Oddity>,
 }
@@ -36,7 +39,7 @@ impl Bindings {
         let mut bindings = Self::new(&settings.certs_dir, &settings.certificates);
         for binding in Binding::configured(settings) {
             bindings.folded.insert(binding.name.folded(), binding.name.clone());
-            bindings.known.insert(binding.name.clone(), binding);
+            bindings.known.insert(binding.name.clone(), Arc::new(binding));
         }
         bindings
     }
@@ -45,8 +48,12 @@ impl Bindings {
     #[must_use]
     pub fn new(certs_dir: &Path, settings: &BTreeMap<FoldedName, CertificateSettings>) -> Self {
         Self {
-            certs_dir: certs_dir.to_path_buf(),
-            settings: settings.clone(),
+            certs_dir: certs_dir.into(),
+            settings: settings
+                .iter()
+                .map(|(name, one)| (name.clone(), one.clone().into()))
+                .collect(),
+            default: Arc::default(),
             known: BTreeMap::new(),
             folded: BTreeMap::new(),
             placeholders: BTreeSet::new(),
@@ -62,7 +69,7 @@ impl Bindings {
         let Found { pairs, others, mut oddities } = Found::beneath(&self.certs_dir);
         self.candidates = others;
         for (name, directory) in pairs {
-            match self.folded.get(&name.folded()).and_then(|known| self.known.get(known)) {
+            match self.folded.get(&name.folded()).and_then(|known| self.named(known)) {
                 None => self.insert(name, &directory),
                 Some(known) if known.kind() != Kind::Certificate => {
                     let (setting, kind) = (known.name.clone(), known.kind());
@@ -90,11 +97,12 @@ impl Bindings {
     }
 
     fn insert(&mut self, name: BindingName, directory: &Path) {
-        let settings = self.settings.get(&name.folded()).cloned().unwrap_or_default();
-        let directory = configured_directory(&settings).unwrap_or_else(|| directory.to_path_buf());
+        let settings = self.settings.get(&name.folded()).unwrap_or(&self.default);
+        let directory = configured_directory(settings).unwrap_or_else(|| directory.to_path_buf());
+        let settings = Arc::clone(settings);
         let binding = Binding::certificate(name.clone(), &directory, &self.certs_dir, settings);
         self.folded.insert(name.folded(), name.clone());
-        self.known.insert(name, binding);
+        self.known.insert(name, Arc::new(binding));
     }
 
     fn insert_configured(&mut self) {
@@ -123,13 +131,13 @@ impl Bindings {
 
     /// Directories in which a pair may appear.
     #[must_use]
-    pub const fn candidates(&self) -> &BTreeSet<PathBuf> {
+    pub const fn candidates(&self) -> &BTreeSet<Arc<Path>> {
         &self.candidates
     }
 
     /// The binding of this name.
     #[must_use]
-    pub fn named(&self, name: &BindingName) -> Option<&Binding> {
+    pub fn named(&self, name: &BindingName) -> Option<&Arc<Binding>> {
         self.known.get(name)
     }
 
@@ -146,7 +154,7 @@ impl Bindings {
     }
 
     /// All of them, by name.
-    pub fn iter(&self) -> impl Iterator<Item = &Binding> {
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Binding>> {
         self.known.values()
     }
 }
@@ -163,13 +171,13 @@ struct Found {
     /// The directories that hold a pair: it itself (as `default`), and its children.
     pairs: BTreeMap<BindingName, PathBuf>,
     /// It itself and its other children.
-    others: BTreeSet<PathBuf>,
+    others: BTreeSet<Arc<Path>>,
     oddities: Vec<Oddity>,
 }
 
 impl Found {
     fn beneath(directory: &Path) -> Self {
-        let mut found = Self { others: [directory.to_path_buf()].into(), ..Self::default() };
+        let mut found = Self { others: [directory.into()].into(), ..Self::default() };
         if holds_pair(directory)
             && let Ok(name) = DEFAULT.parse()
         {
@@ -182,7 +190,7 @@ impl Found {
             }
             if !holds_pair(&path) {
                 found.oddities.extend(half_of_a_pair(&path));
-                found.others.insert(path);
+                found.others.insert(path.into());
                 continue;
             }
             match name.to_str().and_then(|name| name.parse::<BindingName>().ok()) {
@@ -370,7 +378,8 @@ mod tests {
         let mut bindings = Bindings::new(root.path(), &BTreeMap::from([(folded, web)]));
         bindings.look();
         let web = bindings.iter().next().unwrap();
-        let expected = ["fullchain.pem", "privkey.pem"].map(|file| elsewhere.path().join(file));
+        let expected =
+            ["fullchain.pem", "privkey.pem"].map(|file| elsewhere.path().join(file).into());
         assert_eq!(web.source().files(), expected);
     }
 

@@ -21,7 +21,7 @@ use crate::volume::{Generation, Identity, Mounts, Reason as Unreadable};
 
 /// A binding whose files are not as they were, or that is to be looked at all the same.
 pub(super) struct Changed {
-    pub(super) binding: Binding,
+    pub(super) binding: Arc<Binding>,
     /// What tells the generation that was seen.
     seen: Identity,
 }
@@ -90,11 +90,14 @@ impl Ledger {
         };
         match judged {
             Ok(Content::Wish(wish)) => Looked::Servable(Box::new(self.candidate(binding, wish))),
-            Ok(Content::Read(files, facts)) => {
-                Looked::Readable(Box::new(Readable { name: binding.name, files, facts, written }))
-            }
+            Ok(Content::Read(files, facts)) => Looked::Readable(Box::new(Readable {
+                name: binding.name.clone(),
+                files,
+                facts,
+                written,
+            })),
             Ok(Content::Configuration(Configuration { document, fingerprint, .. })) => {
-                Looked::Configuration(Base { name: binding.name, document, fingerprint })
+                Looked::Configuration(Base { name: binding.name.clone(), document, fingerprint })
             }
             Err(early) => {
                 Looked::Concluded(Box::new(self.conclude_early(&binding.name, early, now)))
@@ -185,7 +188,7 @@ impl Ledger {
         }
     }
 
-    fn candidate(&mut self, binding: Binding, wish: Wish) -> Candidate {
+    fn candidate(&mut self, binding: Arc<Binding>, wish: Wish) -> Candidate {
         let query = match &wish {
             Wish::Certificate(settings, pairs) => {
                 let names = desired::names(settings, pairs.facts()).usable;

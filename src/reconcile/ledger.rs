@@ -93,7 +93,8 @@ impl Ledger {
         }
         let memory = self.memory(&binding.name, now);
         memory.status_mut().kind = binding.kind();
-        memory.source = Some(binding.source().clone()).filter(|_| binding.kind() == Kind::Reload);
+        memory.source =
+            (binding.kind() == Kind::Reload).then(|| Box::new(binding.source().clone()));
         match &binding.material {
             Material::Certificate(files) => {
                 let id = self.own.certificate_of(&binding.name, &files.settings);

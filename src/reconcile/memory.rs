@@ -54,7 +54,7 @@ pub(super) struct Memory {
     /// When they were written, if the file system tells.
     pub(super) written: Option<SystemTime>,
     /// Where files lie that nginx reads itself.
-    pub(super) source: Option<Source>,
+    pub(super) source: Option<Box<Source>>,
     second_looks: u8,
     /// The bundle that was last in the files.
     fingerprint: Option<Fingerprint>,
@@ -181,7 +181,7 @@ impl Memory {
     /// Whether the files may be half written: they are not as they were judged, or not judged yet.
     pub(super) fn is_changing(&self, files: &dyn Files) -> bool {
         let is_same = |source: &Source| self.identity.as_ref() == Some(&source.identity(files));
-        let is_as_judged = self.second_looks == 0 && self.source.as_ref().is_none_or(is_same);
+        let is_as_judged = self.second_looks == 0 && self.source.as_deref().is_none_or(is_same);
         self.status.state != State::Invalid && !is_as_judged
     }
 

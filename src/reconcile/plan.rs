@@ -33,7 +33,7 @@ impl From<Arc<Snapshot>> for Look {
 
 /// A binding whose files are servable.
 pub(super) struct Candidate {
-    pub(super) binding: Binding,
+    pub(super) binding: Arc<Binding>,
     pub(super) wish: Wish,
     pub(super) query: Query,
     /// What Kong would not have of it.

@@ -1,7 +1,8 @@
 //! Which bindings there are, and where their files change.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -46,7 +47,7 @@ impl Sidecar<'_> {
         loop {
             // What came before the watch raised no event.
             let fresh = self.follow_once();
-            let is_candidate = |point: &PathBuf| self.bindings.candidates().contains(point);
+            let is_candidate = |point: &Arc<Path>| self.bindings.candidates().contains(point);
             let mut moved = fresh.iter().any(is_candidate) && self.discover();
             for point in &fresh {
                 moved |= self.touched(point);
@@ -57,8 +58,8 @@ impl Sidecar<'_> {
         }
     }
 
-    fn follow_once(&mut self) -> BTreeSet<PathBuf> {
-        let mut wanted: BTreeSet<PathBuf> = self.points.paths().map(Path::to_path_buf).collect();
+    fn follow_once(&mut self) -> BTreeSet<Arc<Path>> {
+        let mut wanted: BTreeSet<Arc<Path>> = self.points.paths().cloned().collect();
         wanted.extend(self.bindings.candidates().iter().cloned());
         let was_polling = self.watch.polling().is_some();
         let fresh = self.watch.follow(&wanted);
@@ -88,14 +89,14 @@ impl Sidecar<'_> {
                     continue;
                 }
             };
-            concerned.extend(self.watch.concerned(&path).map(Path::to_path_buf));
+            concerned.extend(self.watch.concerned(&path).cloned());
         }
         if is_deaf || !concerned.is_empty() {
             self.woken(&concerned, is_deaf);
         }
     }
 
-    fn woken(&mut self, concerned: &BTreeSet<PathBuf>, is_deaf: bool) {
+    fn woken(&mut self, concerned: &BTreeSet<Arc<Path>>, is_deaf: bool) {
         let mut moved = is_deaf || concerned.iter().any(|point| !self.watch.is_current(point));
         if concerned.iter().any(|point| self.bindings.candidates().contains(point)) {
             moved |= self.discover();

@@ -2,35 +2,37 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
+use crate::few::Few;
 use crate::names::BindingName;
 
 /// Where changes of each binding can be noticed, and whom a change there concerns.
 #[derive(Default)]
 pub(super) struct Points {
-    of: BTreeMap<BindingName, BTreeSet<PathBuf>>,
-    bindings: BTreeMap<PathBuf, BTreeSet<BindingName>>,
+    of: BTreeMap<BindingName, Few<Arc<Path>>>,
+    bindings: BTreeMap<Arc<Path>, Few<BindingName>>,
 }
 
 impl Points {
     /// Changes of the files of `binding` can be noticed at `points`. Returns whether that is new.
-    pub(super) fn set(&mut self, binding: &BindingName, points: BTreeSet<PathBuf>) -> bool {
-        if self.of.get(binding) == Some(&points) {
+    pub(super) fn set(&mut self, binding: &BindingName, points: BTreeSet<Arc<Path>>) -> bool {
+        if self.of.get(binding).is_some_and(|known| known.iter().eq(&points)) {
             return false;
         }
         self.forget(binding);
         for point in &points {
-            self.bindings.entry(point.clone()).or_default().insert(binding.clone());
+            self.bindings.entry(Arc::clone(point)).or_default().insert(binding.clone());
         }
-        self.of.insert(binding.clone(), points);
+        self.of.insert(binding.clone(), points.into());
         true
     }
 
     pub(super) fn forget(&mut self, binding: &BindingName) {
         for point in self.of.remove(binding).into_iter().flatten() {
             if let Entry::Occupied(mut names) = self.bindings.entry(point) {
-                names.get_mut().remove(binding);
+                names.get_mut().retain(|name| name != binding);
                 if names.get().is_empty() {
                     names.remove();
                 }
@@ -44,12 +46,12 @@ impl Points {
     }
 
     /// All paths to be watched.
-    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.bindings.keys().map(PathBuf::as_path)
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Arc<Path>> {
+        self.bindings.keys()
     }
 
     /// Those concerned by what happens at `point`.
-    pub(super) fn concerned(&self, point: &Path) -> BTreeSet<BindingName> {
+    pub(super) fn concerned(&self, point: &Path) -> Few<BindingName> {
         self.bindings.get(point).cloned().unwrap_or_default()
     }
 }

@@ -6,6 +6,7 @@ use std::fmt;
 use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use super::{LARGEST_FILE, Mounted, Source, read_regular};
 
@@ -21,7 +22,7 @@ impl Source {
     #[must_use]
     pub fn frozen(&self, mounts: &Mounts) -> Vec<FrozenMount> {
         // A directory in place of a file is told when that is read.
-        let real = |path: &PathBuf| fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+        let real = |path: &Arc<Path>| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
         let files = self.files.iter().map(real).filter(|path| !path.is_dir());
         let frozen: BTreeSet<_> = files.filter_map(|file| mounts.freezing(&file)).collect();
         frozen.into_iter().collect()
