@@ -13,7 +13,8 @@ pub(crate) use self::discover::DEFAULT;
 pub use self::discover::{Bindings, Oddity};
 use crate::allowance::{Room, allowance};
 use crate::bundle::{
-    Authorities, Facts, Fingerprint, Invalid, License, PairSource, Pairs, Source as BundleSource,
+    Authorities, CertificateBundle, Facts, Fingerprint, Invalid, License, PairSource, Pairs,
+    Source as BundleSource,
 };
 use crate::clock::Timestamp;
 use crate::declarative::{Document, Unreadable};
@@ -207,7 +208,7 @@ impl Unfit {
 #[derive(Clone, Debug)]
 pub enum Wish {
     /// A certificate.
-    Certificate(Arc<CertificateSettings>, Arc<Pairs>),
+    Certificate(Arc<CertificateSettings>, CertificateBundle),
     /// CA certificates.
     Authorities(AuthoritySettings, Arc<Authorities>),
     /// A licence.
@@ -215,11 +216,24 @@ pub enum Wish {
 }
 
 impl Wish {
+    /// Gives keys away that can be read again.
+    pub fn put_down(&mut self) {
+        if let Self::Certificate(_, bundle) = self {
+            bundle.put_down();
+        }
+    }
+
+    /// Whether its keys were given away.
+    #[must_use]
+    pub const fn is_put_down(&self) -> bool {
+        matches!(self, Self::Certificate(_, CertificateBundle::Known(_)))
+    }
+
     /// What is known about the bundle; nothing of it is secret.
     #[must_use]
     pub fn facts(&self) -> &Facts {
         match self {
-            Self::Certificate(_, pairs) => pairs.facts(),
+            Self::Certificate(_, bundle) => bundle.facts(),
             Self::Authorities(_, authorities) => authorities.facts(),
             Self::License(_, license) => license.facts(),
         }
@@ -318,7 +332,8 @@ impl Binding {
             Material::Certificate(files) => {
                 let pairs = files.pairs(generation)?;
                 let settings = Arc::clone(&files.settings);
-                Content::Wish(Wish::Certificate(settings, Arc::new(pairs)))
+                let bundle = CertificateBundle::Whole(Arc::new(pairs));
+                Content::Wish(Wish::Certificate(settings, bundle))
             }
             Material::Authorities(settings) => {
                 let authorities = Authorities::parse(file, now)?;

@@ -28,7 +28,7 @@ pub use fingerprint::{Fingerprint, LeafDigest};
 pub use invalid::{Invalid, Reason};
 pub use license::{License, held_license};
 pub use pair::Pair;
-pub use pairs::{PairSource, Pairs, held_facts};
+pub use pairs::{CertificateBundle, PairSource, Pairs, held_facts};
 pub use pem::PemFlaw;
 pub use public_key::KeyType;
 pub use served::ServedChain;

@@ -16,7 +16,7 @@ pub use self::authorities::{
 pub use self::certificate::{Alt, CertificateFields, DesiredCertificate, Footing, Names, names};
 pub use self::license::DesiredLicense;
 use crate::binding::Wish;
-use crate::bundle::{Fingerprint, LeafDigest, License, Pairs};
+use crate::bundle::{CertificateBundle, Fingerprint, LeafDigest, License};
 use crate::claims::Claims;
 use crate::held::{Held, INGRESS_CONTROLLER, Snapshot};
 use crate::names::{BindingName, Instance, Sni, Workspace};
@@ -100,7 +100,7 @@ pub struct Want<'a> {
 #[derive(Clone, Debug)]
 pub enum Desired {
     /// A certificate object.
-    Certificate(DesiredCertificate, Arc<Pairs>),
+    Certificate(DesiredCertificate, CertificateBundle),
     /// CA certificates.
     Authorities(DesiredAuthorities),
     /// A licence.
@@ -338,10 +338,10 @@ pub fn desired(
     settled: Option<Fingerprint>,
 ) -> Result<Desired, Refusal> {
     match wish {
-        Wish::Certificate(settings, pairs) => {
-            let facts = pairs.facts();
+        Wish::Certificate(settings, bundle) => {
+            let facts = bundle.facts();
             let desired = certificate::desired(want, settings, facts, snapshot, settled)?;
-            Ok(Desired::Certificate(desired, Arc::clone(pairs)))
+            Ok(Desired::Certificate(desired, bundle.clone()))
         }
         Wish::Authorities(settings, authorities) => {
             authorities::desired(want, settings, authorities, snapshot).map(Desired::Authorities)

@@ -24,6 +24,7 @@ use tokio::task::yield_now;
 use self::ahead::{Ahead, meanwhile};
 use self::files::{Changed, Looked};
 use self::ledger::Ledger;
+use self::one_by_one::MANY;
 use self::plan::{Candidate, Outcome, Plan, Planned};
 use self::reloading::Readable;
 use self::together::{FromFile, names_of};
@@ -81,6 +82,7 @@ impl Ledger {
     async fn read(
         &mut self,
         changed: Vec<Changed>,
+        keeps_keys: bool,
         mounts: Option<Mounts>,
         now: Timestamp,
     ) -> Found {
@@ -97,7 +99,12 @@ impl Ledger {
                     }
                     found.passed.conclusions.push(*conclusion);
                 }
-                Looked::Servable(candidate) => found.candidates.push(*candidate),
+                Looked::Servable(mut candidate) => {
+                    if !keeps_keys {
+                        candidate.wish.put_down();
+                    }
+                    found.candidates.push(*candidate);
+                }
                 Looked::Readable(readable) => found.readables.push(*readable),
                 Looked::Configuration(base) => found.file = FromFile::Read(base),
             }
@@ -234,7 +241,15 @@ impl<W: Wire> Reconciler<W> {
         ask: Ask,
         mut tell: impl FnMut(&[Conclusion]),
     ) -> Passed {
-        let (found, ahead) = self.look_at_files(woken, now, ask).await;
+        let is_many = woken.len() >= MANY;
+        // Whether many keys are kept depends on what this Kong takes.
+        let met = if is_many && ask.kong && self.mode().is_none() {
+            Some(self.meet(ask.kong).await)
+        } else {
+            None
+        };
+        let keeps_keys = !is_many || self.takes_all_together();
+        let (found, ahead) = self.look_at_files(woken, keeps_keys, now, ask).await;
         let Found { mut passed, candidates, readables, file, is_all } = found;
         if !readables.is_empty() || self.ledger.reloads.is_under_way() {
             self.reload(readables, candidates.is_empty(), ask, now, &mut passed).await;
@@ -244,7 +259,16 @@ impl<W: Wire> Reconciler<W> {
         if !is_for_kong && !ask.hash {
             return passed;
         }
-        let trouble = match self.meet(ask.kong).await {
+        let met = match met {
+            Some(met) => met,
+            None => self.meet(ask.kong).await,
+        };
+        let trouble = match met {
+            Ok(Mode::Dbless) if candidates.iter().any(|one| one.wish.is_put_down()) => {
+                // It was another kind of Kong when the files were read.
+                passed.wants_all = true;
+                None
+            }
             Ok(Mode::Dbless) if !is_for_kong => match self.has_moved().await {
                 Ok(has_moved) => {
                     passed.wants_all |= has_moved;
@@ -270,10 +294,21 @@ impl<W: Wire> Reconciler<W> {
         passed
     }
 
+    /// What Kong was when it was last met.
+    fn mode(&self) -> Option<Mode> {
+        self.kong.as_ref().and_then(Kong::node).map(|node| node.mode)
+    }
+
+    /// Whether Kong may take all that is desired in one write, for which all keys are needed.
+    fn takes_all_together(&self) -> bool {
+        self.kong.is_some() && self.mode().is_none_or(|mode| mode == Mode::Dbless)
+    }
+
     /// Looks at the files, and perhaps at Kong meanwhile.
     async fn look_at_files(
         &mut self,
         woken: Vec<Woken>,
+        keeps_keys: bool,
         now: Timestamp,
         ask: Ask,
     ) -> (Found, Option<Ahead>) {
@@ -294,7 +329,7 @@ impl<W: Wire> Reconciler<W> {
         if foreseen.is_some() {
             self.refresh();
         }
-        let read = self.ledger.read(changed, mounts, now);
+        let read = self.ledger.read(changed, keeps_keys, mounts, now);
         match (foreseen, &self.kong) {
             (Some(query), Some(kong)) => {
                 meanwhile(kong.look(&query), read, |found| found.asks(&query)).await
@@ -341,8 +376,7 @@ impl<W: Wire> Reconciler<W> {
     /// Whether Kong may forget what it was sent, and is to be asked for it.
     #[must_use]
     pub fn watches_hash(&self) -> bool {
-        let node = self.kong.as_ref().and_then(Kong::node);
-        node.is_some_and(|node| node.mode == Mode::Dbless)
+        self.mode() == Some(Mode::Dbless)
     }
 
     /// What is wrong around the bindings, in plain words with the mend.

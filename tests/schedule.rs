@@ -13,12 +13,13 @@ mod pod;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use kong_cert_reloader::bundle::LeafDigest;
 use kong_cert_reloader::desired::Own;
 use kong_cert_reloader::names::Instance;
 use kong_cert_reloader::settings::CertificateSettings;
 use kong_cert_reloader::status::State;
 use serde_json::{Value, json};
-use testkit::{CertifiedPair, Pki, Request};
+use testkit::{CertifiedPair, Pki, Request, SecretVolume};
 use tokio::time::{sleep, timeout};
 
 use kong::{Fault, KongInProcess};
@@ -806,6 +807,39 @@ async fn of_many_bindings_a_restart_reads_pages_and_a_renewal_touches_one() {
     pod.until_in_sync_with(&renewed).await;
     let path = path_of("web");
     assert_eq!(kong.calls_since(from), [format!("GET {path}"), format!("PUT {path}")]);
+}
+
+/// Keys of many are read again when it is their turn.
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn of_many_bindings_what_changes_between_the_judgement_and_the_write_is_judged_anew() {
+    let pki = Pki::at(START);
+    let [older, newer] = [10, 20].map(|day| pki.leaf(&["a.test"]).not_before(START - day).issue());
+    let broken = || [("tls.crt", newer.chain_pem()), ("tls.key", older.key_pem())];
+    for (files, expected) in [
+        ([("tls.crt", newer.chain_pem()), ("tls.key", newer.key_pem())], State::InSync),
+        (broken(), State::Invalid),
+    ] {
+        let kong = KongInProcess::new();
+        let mut pod = Pod::new();
+        for name in 0..160 {
+            pod.publish(&format!("n{name:03}"), &pki.pair(&[&format!("n{name}.test")]));
+        }
+        pod.publish("z", &older);
+        let directory = pod.directory("z");
+        // Nothing tells of this swap, and the poll is far away.
+        kong.inject(Fault::refusal(400, "no").only("POST").with(move |_| {
+            let files = files.each_ref().map(|(name, text)| (*name, text.as_bytes()));
+            SecretVolume::mount(directory).publish(&files);
+        }));
+        pod.start(&kong);
+        pod.until_named("z", |z| z.state == expected).await;
+        assert_within(kong.elapsed(), Duration::ZERO, s(20));
+        let leaf = LeafDigest::of(newer.leaf_der());
+        let file = pod.binding("z").file.unwrap();
+        assert_eq!(file.leaf_sha256.contains(&leaf), expected == State::InSync);
+        let was_served = |pair: &CertifiedPair| kong.history().contains(&pair.leaf_der().to_vec());
+        assert_eq!((was_served(&older), was_served(&newer)), (false, expected == State::InSync));
+    }
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::chain::{Chain, Keys};
 use super::{Facts, Invalid, Pair, Source, Unservable, pem};
@@ -20,7 +21,44 @@ pub struct PairSource<'a> {
 pub struct Pairs {
     main: Pair,
     alt: Option<Pair>,
-    facts: Facts,
+    facts: Arc<Facts>,
+}
+
+/// The bundle of a certificate, with its keys or without: of many bundles, the keys are read again
+/// when it is the turn of the one that is written.
+#[derive(Clone, Debug)]
+pub enum CertificateBundle {
+    /// As it was read.
+    Whole(Arc<Pairs>),
+    /// What is known of it.
+    Known(Arc<Facts>),
+}
+
+impl CertificateBundle {
+    /// What is known about it; nothing of it is secret.
+    #[must_use]
+    pub fn facts(&self) -> &Facts {
+        match self {
+            Self::Whole(pairs) => pairs.facts(),
+            Self::Known(facts) => facts,
+        }
+    }
+
+    /// What is written.
+    #[must_use]
+    pub fn pairs(&self) -> Option<&Pairs> {
+        match self {
+            Self::Whole(pairs) => Some(pairs),
+            Self::Known(_) => None,
+        }
+    }
+
+    /// Gives the keys away.
+    pub fn put_down(&mut self) {
+        if let Self::Whole(pairs) = self {
+            *self = Self::Known(Arc::clone(&pairs.facts));
+        }
+    }
 }
 
 impl Pairs {
@@ -32,12 +70,12 @@ impl Pairs {
         let main = Pair::parse(main)?;
         let alt = alt.map(Pair::parse).transpose()?;
         let facts = facts(paths, main.chain(), alt.as_ref().map(Pair::chain))?;
-        Ok(Self { main, alt, facts })
+        Ok(Self { main, alt, facts: Arc::new(facts) })
     }
 
     /// What is known about it; nothing of it is secret.
     #[must_use]
-    pub const fn facts(&self) -> &Facts {
+    pub fn facts(&self) -> &Facts {
         &self.facts
     }
 

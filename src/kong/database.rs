@@ -161,7 +161,8 @@ impl<W: Wire> Kong<W> {
         refused: &mut Refused,
     ) -> Result<Written, Failure> {
         match desired {
-            Desired::Certificate(desired, pairs) => {
+            Desired::Certificate(desired, bundle) => {
+                let pairs = bundle.pairs().ok_or(Failure::NotSent)?;
                 Ok((self.write_certificate(desired, pairs).await?, None))
             }
             Desired::Authorities(desired) => self.write_authorities(desired, refused).await,
@@ -185,10 +186,11 @@ impl<W: Wire> Kong<W> {
         desired: &Desired,
         refused: &mut Refused,
     ) -> Result<Option<Written>, Failure> {
-        if let Desired::Certificate(certificate, pairs) = desired
+        if let Desired::Certificate(certificate, bundle) = desired
             && let Footing::Ours { fields, .. } = &certificate.footing
             && !self.is_post_barred.load(Ordering::Relaxed)
         {
+            let pairs = bundle.pairs().ok_or(Failure::NotSent)?;
             if let Some(held) = self.create_certificate(certificate, fields, pairs).await? {
                 return Ok(Some((held, None)));
             }

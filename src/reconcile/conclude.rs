@@ -76,6 +76,10 @@ impl Ledger {
                 };
                 Conclusion { prove, ..conclusion }
             }
+            Outcome::FilesMoved => {
+                let unchanged = Verdict::unchanged(&self.memory(name, now).status);
+                self.stand(name, unchanged, Some(Again::After(Duration::ZERO)), Some(true), now)
+            }
             Outcome::Announced => self.announced(name, None, now),
             Outcome::NotAnnounced(failure) => self.not_announced(name, failure, now),
             Outcome::NoDatabase => {

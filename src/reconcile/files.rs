@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::ledger::Ledger;
 use super::memory::{Memory, TEMPORARY};
-use super::plan::Candidate;
+use super::plan::{Candidate, Plan, Planned};
 use super::reloading::Readable;
 use super::together::Base;
 use super::verdict::Verdict;
@@ -12,7 +12,7 @@ use super::{Again, Conclusion, Woken};
 use crate::binding::{Binding, Configuration, Content, Wish};
 use crate::bundle::Facts;
 use crate::clock::Timestamp;
-use crate::desired;
+use crate::desired::{self, Desired};
 use crate::kong::Query;
 use crate::log::tell;
 use crate::names::BindingName;
@@ -190,8 +190,8 @@ impl Ledger {
 
     fn candidate(&mut self, binding: Arc<Binding>, wish: Wish) -> Candidate {
         let query = match &wish {
-            Wish::Certificate(settings, pairs) => {
-                let names = desired::names(settings, pairs.facts()).usable;
+            Wish::Certificate(settings, bundle) => {
+                let names = desired::names(settings, bundle.facts()).usable;
                 self.claims.claim_names(&binding.name, &names, settings.snis.is_some());
                 Query::Certificate { id: self.own.certificate_of(&binding.name, settings), names }
             }
@@ -205,6 +205,28 @@ impl Ledger {
         let memory = self.known(&binding.name);
         let refused = memory.map(|memory| memory.refused_members.clone()).unwrap_or_default();
         Candidate { binding, wish, query, refused }
+    }
+
+    /// Reads the keys again that were given away. Returns whether the files hold what was judged:
+    /// anything else is to be judged first.
+    pub(super) fn take_up(&self, planned: &mut Planned, now: Timestamp) -> bool {
+        let Candidate { binding, wish: Wish::Certificate(_, bundle), .. } = &mut planned.candidate
+        else {
+            return true;
+        };
+        let read = binding.source().read(&*self.files).ok();
+        let content = read.and_then(|generation| binding.content(&generation, now).ok());
+        let Some(Content::Wish(Wish::Certificate(_, whole))) = content else { return false };
+        if whole.facts().fingerprint != bundle.facts().fingerprint {
+            return false;
+        }
+        if let Plan::Decided(decided) = &mut planned.plan
+            && let Desired::Certificate(_, bundle) = &mut decided.desired
+        {
+            *bundle = whole.clone();
+        }
+        *bundle = whole;
+        true
     }
 
     fn conclude_early(&mut self, name: &BindingName, early: Early, now: Timestamp) -> Conclusion {

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use futures_util::stream::{self, StreamExt as _};
+use futures_util::future::poll_immediate;
+use futures_util::stream::{self, FuturesOrdered, StreamExt as _};
+use tokio::task::yield_now;
 
 use super::ahead::Ahead;
 use super::plan::{Candidate, Look, Outcome, Plan, Planned};
@@ -16,8 +18,9 @@ use crate::kong::{Failure, Kong, Shared, Wire};
 use crate::names::Sni;
 use crate::quote::Quoted;
 
-/// From so many bindings on, Kong is read by pages; and so many are under way at a time.
-const MANY: usize = 32;
+/// From so many bindings on, Kong is read by pages, and keys are not kept meanwhile; and so many are
+/// under way at a time.
+pub(super) const MANY: usize = 32;
 /// What so many came to is told while the others go on.
 const TOLD_TOGETHER: usize = 4 * MANY;
 /// So often is Kong looked at again at once when another writer was faster; where that was of no use
@@ -42,13 +45,20 @@ impl<W: Wire> Reconciler<W> {
         }
         let mut written = BTreeSet::new();
         candidates.sort_by_key(|candidate| candidate.place().is_none());
-        let mut planned = self.plan(candidates, ahead, now).await;
+        let is_fresh = candidates.len() < MANY;
+        let Some(kong) = &self.kong else { return None };
+        let looks = match ahead {
+            Some(look) => vec![look.map(Arc::new)],
+            None => look(kong, &candidates).await,
+        };
         // If one was answered, Kong answers.
-        let unread = planned.iter().map(Planned::unread);
+        let unread = looks.iter().map(|look| look.as_ref().err());
         let trouble = unread.reduce(|first, next| next.and(first)).flatten().cloned();
-        while !planned.is_empty() {
-            let rest = planned.split_off(planned.len().min(TOLD_TOGETHER));
+        let mut looked = candidates.into_iter().zip(looks).peekable();
+        while looked.peek().is_some() {
+            let some = looked.by_ref().take(TOLD_TOGETHER);
             let before = conclusions.len();
+            let planned = self.plan(some, is_fresh, now);
             let (placed, others): (Vec<_>, Vec<_>) =
                 planned.into_iter().partition(|planned| planned.candidate.place().is_some());
             // What has a place of its own goes there before others look for one.
@@ -57,31 +67,26 @@ impl<W: Wire> Reconciler<W> {
                     if let Outcome::Written(held) = &outcome {
                         written.extend(held.ids());
                     }
+                    // It may feed another object than was planned, when it was looked at again.
+                    self.ledger.claim(&planned);
                     conclusions.push(self.conclude(planned, outcome, now));
                 }
             }
             tell(&conclusions[before..]);
-            planned = rest;
         }
         passed.disturbed = self.ledger.disturbed_by(&written);
         trouble
     }
 
-    /// Looks at Kong, one by one or by pages, and decides in their order. Reads only.
-    async fn plan(
+    /// Decides in their order.
+    fn plan(
         &mut self,
-        candidates: Vec<Candidate>,
-        ahead: Option<Ahead>,
+        looked: impl Iterator<Item = (Candidate, Result<Arc<Snapshot>, Failure>)>,
+        is_fresh: bool,
         now: Timestamp,
     ) -> Vec<Planned> {
-        let Some(kong) = &self.kong else { return Vec::new() };
-        let is_fresh = candidates.len() < MANY;
-        let looks = match ahead {
-            Some(look) => vec![look.map(Arc::new)],
-            None => look(kong, &candidates).await,
-        };
         let mut planned = Vec::new();
-        for (candidate, look) in candidates.into_iter().zip(looks) {
+        for (candidate, look) in looked {
             let one = self.ledger.plan(candidate, look.map(Look::from), is_fresh, now);
             self.ledger.claim(&one);
             planned.push(one);
@@ -91,9 +96,40 @@ impl<W: Wire> Reconciler<W> {
 
     /// Writes what is planned to be written.
     async fn apply(&self, planned: Vec<Planned>, now: Timestamp) -> Vec<(Planned, Outcome)> {
-        let writes: Vec<_> =
-            planned.into_iter().map(|planned| self.apply_one(planned, now)).collect();
-        stream::iter(writes).buffered(MANY).collect().await
+        let mut under_way = FuturesOrdered::new();
+        let mut applied = Vec::new();
+        for one in planned {
+            if under_way.len() == MANY {
+                applied.extend(under_way.next().await);
+            }
+            let is_put_down = one.candidate.wish.is_put_down();
+            under_way.push_back(self.apply_in_turn(one, now));
+            if is_put_down {
+                // Its keys are read and it is sent before those of the next are read.
+                applied.extend(poll_immediate(under_way.next()).await.flatten());
+                yield_now().await;
+            }
+        }
+        applied.extend(under_way.collect::<Vec<_>>().await);
+        applied
+    }
+
+    /// Keys that were given away are at hand as long as the write takes.
+    async fn apply_in_turn(&self, mut planned: Planned, now: Timestamp) -> (Planned, Outcome) {
+        if self.would_write(&planned)
+            && planned.candidate.wish.is_put_down()
+            && !self.ledger.take_up(&mut planned, now)
+        {
+            return (planned, Outcome::FilesMoved);
+        }
+        let (mut planned, outcome) = self.apply_one(planned, now).await;
+        planned.put_down();
+        (planned, outcome)
+    }
+
+    fn would_write(&self, planned: &Planned) -> bool {
+        matches!(&planned.plan, Plan::Decided(decided) if decided.decision.writes())
+            && !self.dry_run
     }
 
     async fn apply_one(&self, mut planned: Planned, now: Timestamp) -> (Planned, Outcome) {
@@ -182,7 +218,8 @@ async fn look<W: Wire>(
         .map(async |Candidate { query, .. }| {
             match shared.iter().find(|(wider, _)| wider.covers(query)) {
                 Some((_, look)) => look.clone(),
-                None => kong.look(query).await.map(Arc::new),
+                // Room for it is needed by few.
+                None => Box::pin(kong.look(query)).await.map(Arc::new),
             }
         })
         .collect();

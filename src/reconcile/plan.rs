@@ -81,20 +81,22 @@ impl Planned {
         matches!(&self.plan, Plan::Decided(decided) if decided.decision.contends())
     }
 
+    /// Gives keys away: they are needed no more.
+    pub(super) fn put_down(&mut self) {
+        self.candidate.wish.put_down();
+        if let Plan::Decided(decided) = &mut self.plan
+            && let Desired::Certificate(_, bundle) = &mut decided.desired
+        {
+            bundle.put_down();
+        }
+    }
+
     /// What is to be written for it, if anything is written; with `even_in_sync` also what Kong
     /// holds already.
     pub(super) fn change(&self, even_in_sync: bool) -> Option<&Desired> {
         let Plan::Decided(decided) = &self.plan else { return None };
         let is_held = even_in_sync && decided.decision == Decision::InSync;
         (decided.decision.contends() || is_held).then_some(&decided.desired)
-    }
-
-    /// What kept Kong from being looked at.
-    pub(super) const fn unread(&self) -> Option<&Failure> {
-        match &self.plan {
-            Plan::Unread(failure) => Some(failure),
-            _ => None,
-        }
     }
 }
 
@@ -143,4 +145,6 @@ pub(super) enum Outcome {
     Failed(Failure),
     /// Nothing was sent, because Kong could not be looked at again.
     Unsent(Failure),
+    /// Nothing was sent, because the files hold something else than what was judged.
+    FilesMoved,
 }

@@ -6,10 +6,14 @@ use crate::bundle::{Pair, Pairs};
 use crate::declarative::{AltPair, Document, Entry, OwnFields};
 use crate::desired::{Alt, AuthorityFooting, Desired, DesiredCertificate, Footing};
 
-/// Puts what is desired into `document`.
+/// Puts what is desired into `document`, whose own entry stays where the keys are not at hand.
 pub fn enter(document: &mut Document, desired: &Desired) {
     match desired {
-        Desired::Certificate(desired, pairs) => enter_certificate(document, desired, pairs),
+        Desired::Certificate(desired, bundle) => {
+            if let Some(pairs) = bundle.pairs() {
+                enter_certificate(document, desired, pairs);
+            }
+        }
         Desired::Authorities(desired) => {
             for object in &desired.objects {
                 let tags = match &object.footing {
