@@ -57,8 +57,8 @@ impl Claims {
 
     /// The names that `binding` asks for; `None` if it never asked.
     #[must_use]
-    pub fn names_of(&self, binding: &BindingName) -> Option<BTreeSet<Sni>> {
-        Some(self.claimed.get(binding)?.iter().cloned().collect())
+    pub fn names_of(&self, binding: &BindingName) -> Option<&Few<Sni>> {
+        self.claimed.get(binding)
     }
 
     /// Notes that `binding` feeds the object `id`, unless another does.

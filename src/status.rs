@@ -189,8 +189,8 @@ impl Shown {
     }
 }
 
-fn quoted(names: &BTreeSet<String>) -> Few<String> {
-    names.iter().map(|name| Quoted::new(name).to_string()).collect()
+fn quoted<'a>(names: impl IntoIterator<Item = &'a String>) -> Few<String> {
+    names.into_iter().map(|name| Quoted::new(name).to_string()).collect()
 }
 
 /// Where a binding stands.

@@ -13,6 +13,7 @@ mod files;
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, Metadata};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Component, Path, PathBuf};
@@ -112,14 +113,15 @@ impl Source {
     /// A cheap look: equal values mean that nothing was swapped or written in between.
     #[must_use]
     pub fn identity(&self, files: &dyn Files) -> Identity {
-        Identity(
-            self.with_roots(files)
-                .map(|(path, root)| Stamp {
-                    target: root.ok().flatten().map(|root| root.target),
-                    stat: files.metadata(path).ok().as_ref().map(Stat::from),
-                })
-                .collect(),
-        )
+        let mut stamps = DefaultHasher::new();
+        let mut modified = None;
+        for (path, root) in self.with_roots(files) {
+            let target = root.ok().flatten().map(|root| root.target);
+            let stat = files.metadata(path).ok().as_ref().map(Stat::from);
+            modified = modified.max(stat.as_ref().and_then(Stat::last_change));
+            (target, stat).hash(&mut stamps);
+        }
+        Identity { stamps: stamps.finish(), modified }
     }
 
     /// See [`Place::is_swapped`].
@@ -199,8 +201,8 @@ pub struct Generation {
 impl Generation {
     /// What tells this generation from the next.
     #[must_use]
-    pub fn identity(&self) -> &Identity {
-        &self.identity
+    pub fn identity(&self) -> Identity {
+        self.identity
     }
 
     /// The content of the file that was named `path`; empty if no such file belongs to it.
@@ -221,25 +223,15 @@ impl std::fmt::Debug for Content {
     }
 }
 
-/// Link target and stat of each file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity(Vec<Stamp>);
-
-impl Identity {
+/// Link target and stat of each file, in one number: thousands of them are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    stamps: u64,
     /// When the last of the files was written or put there, if the file system tells.
-    #[must_use]
-    pub fn modified(&self) -> Option<SystemTime> {
-        self.0.iter().filter_map(|stamp| stamp.stat.as_ref()?.last_change()).max()
-    }
+    pub modified: Option<SystemTime>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Stamp {
-    target: Option<OsString>,
-    stat: Option<Stat>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Hash)]
 struct Stat {
     inode: (u64, u64),
     size: u64,

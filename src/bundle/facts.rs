@@ -1,12 +1,12 @@
 //! What is known about a bundle: everything that others may see of it.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::certificate::folded;
 use super::chain::Chain;
 use super::{Authority, Fingerprint, Invalid, KeyType, LeafDigest, Warning};
 use crate::clock::Timestamp;
+use crate::few::Few;
 
 /// From the first second to the last, both included (RFC 5280, section 4.1.2.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub struct Facts {
     /// Each leaf's own digest, main first; or each authority's.
     pub leaves: Vec<LeafDigest>,
     /// The `dNSName`s of all leaves, ASCII lower-case, without a trailing dot, otherwise as written.
-    pub names: BTreeSet<String>,
+    pub names: Few<String>,
     /// Of the leaves: the latest `notBefore` and the earliest `notAfter` where there are two. Of
     /// authorities the earliest of both, as one of them is of use while another has expired.
     pub validity: Validity,
@@ -104,7 +104,7 @@ impl Facts {
             fingerprint,
             chains: Vec::new(),
             leaves: Vec::new(),
-            names: BTreeSet::new(),
+            names: Few::default(),
             validity,
             chain_not_after: validity.not_after,
             key_types: Vec::new(),

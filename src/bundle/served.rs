@@ -1,9 +1,8 @@
 //! A chain as a handshake showed it.
 
-use std::collections::BTreeSet;
-
 use super::certificate::Certificate;
 use super::{Fingerprint, LeafDigest, Validity};
+use crate::few::Few;
 
 /// What a client is shown: compared with what Kong holds, and shown itself. Nothing in it is
 /// secret, and nothing is trusted.
@@ -16,7 +15,7 @@ pub struct ServedChain {
     /// The leaf's validity, if it can be read.
     pub validity: Option<Validity>,
     /// The leaf's `dNSName`s, if it can be read.
-    pub names: BTreeSet<String>,
+    pub names: Few<String>,
 }
 
 impl ServedChain {
@@ -28,7 +27,7 @@ impl ServedChain {
             fingerprint: Fingerprint::of_parts(std::iter::once(leaf).chain(others)),
             leaf: LeafDigest::of(leaf),
             validity: parsed.as_ref().map(|certificate| certificate.validity),
-            names: parsed.map(|certificate| certificate.names).unwrap_or_default(),
+            names: parsed.map(|certificate| certificate.names.into()).unwrap_or_default(),
         }
     }
 }

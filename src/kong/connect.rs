@@ -72,7 +72,7 @@ impl AdminClient {
         Ok(Ready {
             client: client(&self.settings, &self.url, &files)?,
             headers: credentials::headers(&self.settings, &files)?,
-            read: files.0.map(|generation| generation.identity().clone()),
+            read: files.0.map(|generation| generation.identity()),
         })
     }
 

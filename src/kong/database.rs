@@ -15,6 +15,7 @@ use uuid::Uuid;
 pub use self::authorities::Refused;
 use super::{Answer, Call, Failure, Kong, Method, Wire, parse};
 use crate::desired::{Desired, Footing};
+use crate::few::Few;
 use crate::held::{Held, Snapshot};
 use crate::names::Sni;
 use crate::quote::Quoted;
@@ -34,7 +35,7 @@ pub enum Query {
         /// The object that it would feed.
         id: Uuid,
         /// The names that it would have.
-        names: BTreeSet<Sni>,
+        names: Few<Sni>,
     },
     /// CA certificates.
     Authorities {
@@ -99,7 +100,7 @@ impl Shared {
     pub fn covers(&self, query: &Query) -> bool {
         match (self, query) {
             (Self::Certificates { ids, names }, Query::Certificate { id, names: asked }) => {
-                ids.contains(id) && names.is_superset(asked)
+                ids.contains(id) && asked.iter().all(|name| names.contains(name))
             }
             (Self::Authorities { doubted }, Query::Authorities { doubted: asked }) => {
                 doubted.is_superset(asked)

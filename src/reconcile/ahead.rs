@@ -27,7 +27,7 @@ impl Ledger {
         let [Changed { binding, .. }] = changed else { return None };
         let Material::Certificate(files) = &binding.material else { return None };
         let id = self.own.certificate_of(&binding.name, &files.settings);
-        let names = self.claims.names_of(&binding.name)?;
+        let names = self.claims.names_of(&binding.name)?.clone();
         Some(Query::Certificate { id, names })
     }
 }

@@ -88,7 +88,8 @@ impl Ledger {
             }
             Outcome::Applying => {
                 let memory = self.memory(name, now);
-                memory.sent = decided.desired.ids().first().map(|id| (*id, facts.fingerprint));
+                let sent = decided.desired.ids().first().map(|id| (*id, facts.fingerprint));
+                memory.sent = sent.map(Box::new);
                 let again = Some(Again::After(self.poll));
                 self.stand(name, Verdict::applying(), again, Some(true), now)
             }
@@ -152,7 +153,8 @@ impl Ledger {
         let memory = self.memory(name, now);
         memory.doubt(&decided.desired);
         if failure.may_have_landed() {
-            memory.sent = decided.desired.ids().first().map(|id| (*id, facts.fingerprint));
+            let sent = decided.desired.ids().first().map(|id| (*id, facts.fingerprint));
+            memory.sent = sent.map(Box::new);
         }
         if matches!(failure, Failure::RefusedInPart { .. }) {
             self.show_object(name, &decided.desired, held.as_ref(), facts, now);

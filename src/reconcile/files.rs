@@ -43,7 +43,7 @@ impl Ledger {
     pub(super) fn changed(&mut self, woken: Woken, now: Timestamp) -> Option<Changed> {
         let Woken { binding, even_if_unchanged } = woken;
         let seen = binding.source().identity(&*self.files);
-        let is_new = even_if_unchanged || !self.memory(&binding.name, now).is_of(&seen);
+        let is_new = even_if_unchanged || !self.memory(&binding.name, now).is_of(seen);
         is_new.then_some(Changed { binding, seen })
     }
 
@@ -60,12 +60,11 @@ impl Ledger {
         if let Some(mounts) = mounts {
             memory.note_mounts(&binding, mounts);
         }
-        memory.written = seen.modified();
         let read = binding.source().read_as(seen, &*files);
         let identity = read.as_ref().ok().map(Generation::identity);
-        memory.written = identity.map_or(memory.written, Identity::modified);
+        memory.written = identity.unwrap_or(seen).modified;
         let written = memory.written;
-        memory.note_identity(identity.cloned());
+        memory.note_identity(identity);
         let judged = match &read {
             Ok(generation) => self.judge(&binding, generation, now),
             Err(unreadable) if unreadable.reason() == Unreadable::Changing => {
@@ -193,7 +192,8 @@ impl Ledger {
             Wish::Certificate(settings, bundle) => {
                 let names = desired::names(settings, bundle.facts()).usable;
                 self.claims.claim_names(&binding.name, &names, settings.snis.is_some());
-                Query::Certificate { id: self.own.certificate_of(&binding.name, settings), names }
+                let id = self.own.certificate_of(&binding.name, settings);
+                Query::Certificate { id, names: names.into() }
             }
             Wish::Authorities(..) => {
                 let memory = self.known(&binding.name);

@@ -1,7 +1,7 @@
 //! What is remembered of a binding from pass to pass; nothing in it is secret, and nothing outlives
 //! the process.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -67,14 +67,14 @@ pub(super) struct Memory {
     /// The last bundle on which file and Kong agreed.
     pub(super) settled: Option<Fingerprint>,
     /// The last bundle that was sent and not answered, and to which object: it may have landed.
-    pub(super) sent: Option<(Uuid, Fingerprint)>,
-    /// The present pair of file and held, and when it was first seen.
-    pub(super) pair: Option<(Pair, Instant)>,
+    pub(super) sent: Option<Box<(Uuid, Fingerprint)>>,
+    /// The present pair of file and held, unless they agree, and when it was first seen.
+    pub(super) pair: Option<Box<(Pair, Instant)>>,
     /// Names that were left to others.
     pub(super) left: BTreeMap<Sni, Owner>,
-    reverts: VecDeque<Instant>,
+    reverts: Box<[Instant]>,
     /// When we wrote a bundle lately.
-    pushes: VecDeque<Instant>,
+    pushes: Box<[Instant]>,
     /// When we wrote anything of it last.
     last_write: Option<Instant>,
     /// A revert was counted, and is not repaired yet.
@@ -112,8 +112,8 @@ impl Memory {
             sent: None,
             pair: None,
             left: BTreeMap::new(),
-            reverts: VecDeque::new(),
-            pushes: VecDeque::new(),
+            reverts: Box::default(),
+            pushes: Box::default(),
             last_write: None,
             repairing: false,
             refused: None,
@@ -159,10 +159,10 @@ impl Memory {
     }
 
     /// Whether the files are as they were when they were read, and were servable then.
-    pub(super) fn is_of(&self, identity: &Identity) -> bool {
+    pub(super) fn is_of(&self, identity: Identity) -> bool {
         // The wall clock may have been set: what it kept back is judged anew.
         let was_servable = !matches!(self.status.state, State::Invalid | State::NotYetValid);
-        was_servable && self.identity.as_ref() == Some(identity)
+        was_servable && self.identity == Some(identity)
     }
 
     /// Whether files that may be half written deserve another look.
@@ -180,7 +180,7 @@ impl Memory {
 
     /// Whether the files may be half written: they are not as they were judged, or not judged yet.
     pub(super) fn is_changing(&self, files: &dyn Files) -> bool {
-        let is_same = |source: &Source| self.identity.as_ref() == Some(&source.identity(files));
+        let is_same = |source: &Source| self.identity == Some(source.identity(files));
         let is_as_judged = self.second_looks == 0 && self.source.as_deref().is_none_or(is_same);
         self.status.state != State::Invalid && !is_as_judged
     }
@@ -215,13 +215,13 @@ impl Memory {
 
     /// The last bundle on which file and Kong agreed. A write whose answer was lost may have landed.
     pub(super) fn settled_in(&self, snapshot: &Snapshot) -> Option<Fingerprint> {
-        let landed = self.sent.filter(|(id, bundle)| snapshot.holds(*id, *bundle));
-        landed.map(|(_, bundle)| bundle).or(self.settled)
+        let landed = self.sent.as_deref().filter(|(id, bundle)| snapshot.holds(*id, *bundle));
+        landed.map(|(_, bundle)| *bundle).or(self.settled)
     }
 
     /// For how long file and held have been this pair.
     pub(super) fn unchanged_for(&self, pair: &Pair) -> Duration {
-        match &self.pair {
+        match self.pair.as_deref() {
             Some((known, since)) if known == pair => since.elapsed(),
             _ => Duration::ZERO,
         }
@@ -229,38 +229,38 @@ impl Memory {
 
     /// For how long the present pair has been there.
     pub(super) fn pair_age(&self) -> Duration {
-        self.pair.as_ref().map(|(_, since)| since.elapsed()).unwrap_or_default()
+        self.pair.as_deref().map(|(_, since)| since.elapsed()).unwrap_or_default()
     }
 
     /// File and held are this pair now.
     pub(super) fn note_pair(&mut self, pair: Pair) {
-        if self.pair.as_ref().is_none_or(|(known, _)| *known != pair) {
-            self.pair = Some((pair, Instant::now()));
+        if pair.1 == Some(Ok(pair.0)) {
+            // Nothing waits where they agree.
+            self.pair = None;
+        } else if self.pair.as_deref().is_none_or(|(known, _)| *known != pair) {
+            self.pair = Some(Box::new((pair, Instant::now())));
         }
     }
 
     /// Another writer undid what was settled.
     pub(super) fn note_revert(&mut self) {
         self.repairing = true;
-        self.reverts.retain(|at| at.elapsed() < REVERT_WINDOW);
-        self.reverts.push_back(Instant::now());
+        self.reverts = within(REVERT_WINDOW, &self.reverts).chain([Instant::now()]).collect();
     }
 
     /// The reverts that count, with the one at hand unless that was counted.
     pub(super) fn reverts(&self) -> usize {
-        let recent = self.reverts.iter().filter(|at| at.elapsed() < REVERT_WINDOW).count();
-        recent + usize::from(!self.repairing)
+        within(REVERT_WINDOW, &self.reverts).count() + usize::from(!self.repairing)
     }
 
     /// Kong took a bundle of ours.
     pub(super) fn note_push(&mut self) {
-        self.pushes.retain(|at| at.elapsed() < FLAP_WINDOW);
-        self.pushes.push_back(Instant::now());
+        self.pushes = within(FLAP_WINDOW, &self.pushes).chain([Instant::now()]).collect();
     }
 
     /// How many pushes count.
     pub(super) fn pushes(&self) -> usize {
-        self.pushes.iter().filter(|at| at.elapsed() < FLAP_WINDOW).count()
+        within(FLAP_WINDOW, &self.pushes).count()
     }
 
     /// Kong would not have this bundle in place of what it held.
@@ -304,7 +304,7 @@ impl Memory {
     /// File and Kong agree on `facts`.
     pub(super) fn settle(&mut self, facts: &Facts) {
         if self.settled != Some(facts.fingerprint) {
-            self.reverts.clear();
+            self.reverts = Box::default();
         }
         self.settled = Some(facts.fingerprint);
         self.sent = None;
@@ -325,4 +325,9 @@ impl Memory {
         self.status_mut().last_success = Some(now);
         self.unsettled_since.take().map(|since| since.elapsed())
     }
+}
+
+/// The times that are no longer ago than this.
+fn within(window: Duration, times: &[Instant]) -> impl Iterator<Item = Instant> {
+    times.iter().copied().filter(move |at| at.elapsed() < window)
 }

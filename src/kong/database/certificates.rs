@@ -21,7 +21,7 @@ impl<W: Wire> Kong<W> {
     pub(super) async fn look_at_certificate(
         &self,
         id: Uuid,
-        names: &BTreeSet<Sni>,
+        names: &[Sni],
         snapshot: &mut Snapshot,
     ) -> Result<(), Failure> {
         if let Some(held) = self.certificate(id).await? {
