@@ -24,7 +24,8 @@ pub struct Bindings {
     /// What is configured where nothing is.
     default: Arc<CertificateSettings>,
     known: BTreeMap<BindingName, Arc<Binding>>,
-    folded: BTreeMap<FoldedName, BindingName>,
+    /// Those whose names are no folded ones.
+    unfolded: BTreeMap<FoldedName, BindingName>,
     /// Configured ones whose directory was not there yet: it may have another spelling.
     placeholders: BTreeSet<BindingName>,
     candidates: BTreeSet<Arc<Path>>,
@@ -38,8 +39,7 @@ impl Bindings {
     pub fn of(settings: &Settings) -> Self {
         let mut bindings = Self::new(&settings.certs_dir, &settings.certificates);
         for binding in Binding::configured(settings) {
-            bindings.folded.insert(binding.name.folded(), binding.name.clone());
-            bindings.known.insert(binding.name.clone(), Arc::new(binding));
+            bindings.keep(binding);
         }
         bindings
     }
@@ -55,7 +55,7 @@ impl Bindings {
                 .collect(),
             default: Arc::default(),
             known: BTreeMap::new(),
-            folded: BTreeMap::new(),
+            unfolded: BTreeMap::new(),
             placeholders: BTreeSet::new(),
             candidates: BTreeSet::new(),
             replaced: Vec::new(),
@@ -69,7 +69,7 @@ impl Bindings {
         let Found { pairs, others, mut oddities } = Found::beneath(&self.certs_dir);
         self.candidates = others;
         for (name, directory) in pairs {
-            match self.folded.get(&name.folded()).and_then(|known| self.named(known)) {
+            match self.like(&name.folded()) {
                 None => self.insert(name, &directory),
                 Some(known) if known.kind() != Kind::Certificate => {
                     let (setting, kind) = (known.name.clone(), known.kind());
@@ -90,7 +90,7 @@ impl Bindings {
         self.insert_configured();
         // A configured one is missed as a binding, not as a directory.
         oddities.retain(
-            |oddity| !matches!(oddity, Oddity::Half { name, .. } if self.folded.contains_key(name)),
+            |oddity| !matches!(oddity, Oddity::Half { name, .. } if self.like(name).is_some()),
         );
         oddities.retain(|oddity| self.told.insert(oddity.clone()));
         oddities
@@ -100,13 +100,29 @@ impl Bindings {
         let settings = self.settings.get(&name.folded()).unwrap_or(&self.default);
         let directory = configured_directory(settings).unwrap_or_else(|| directory.to_path_buf());
         let settings = Arc::clone(settings);
-        let binding = Binding::certificate(name.clone(), &directory, &self.certs_dir, settings);
-        self.folded.insert(name.folded(), name.clone());
+        let binding = Binding::certificate(name, &directory, &self.certs_dir, settings);
+        self.keep(binding);
+    }
+
+    fn keep(&mut self, binding: Binding) {
+        let (name, folded) = (binding.name.clone(), binding.name.folded());
+        if name.as_str() != folded.as_str() {
+            self.unfolded.insert(folded, name.clone());
+        }
         self.known.insert(name, Arc::new(binding));
     }
 
+    /// The binding whose name folds to this.
+    fn like(&self, folded: &FoldedName) -> Option<&Arc<Binding>> {
+        let unfolded = self.unfolded.get(folded);
+        unfolded.map_or_else(
+            || self.known.get(&BindingName::from(folded.clone())),
+            |name| self.known.get(name),
+        )
+    }
+
     fn insert_configured(&mut self) {
-        let is_absent = |name: &&FoldedName| !self.folded.contains_key(*name);
+        let is_absent = |name: &&FoldedName| self.like(name).is_none();
         let absent: Vec<_> = self.settings.keys().filter(is_absent).cloned().collect();
         for folded in absent {
             let name = BindingName::from(folded);

@@ -1,6 +1,6 @@
 //! What is known, told to everyone who asks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -30,12 +30,15 @@ impl Sidecar<'_> {
             note(status, conclusions);
             if status.bindings.len() != self.bindings.len() {
                 status.bindings.retain(|name, _| self.bindings.named(name).is_some());
+                // What all of a kind start with is there once.
+                let mut starting = BTreeMap::new();
                 for binding in self.bindings.iter() {
-                    let known = status.bindings.entry(binding.name.clone());
                     let kind = binding.kind();
-                    known.or_insert_with(|| {
+                    let one = starting.entry(kind).or_insert_with(|| {
                         Arc::new(BindingStatus { kind, ..BindingStatus::starting(now) })
                     });
+                    let known = status.bindings.entry(binding.name.clone());
+                    known.or_insert_with(|| Arc::clone(one));
                 }
             }
             if let Some(around) = around {
