@@ -242,13 +242,17 @@ impl<W: Wire> Reconciler<W> {
         mut tell: impl FnMut(&[Conclusion]),
     ) -> Passed {
         let is_many = woken.len() >= MANY;
-        // Whether many keys are kept depends on what this Kong takes.
+        // All keys of many are kept only for a Kong that takes all in one write.
         let met = if is_many && ask.kong && self.mode().is_none() {
             Some(self.meet(ask.kong).await)
         } else {
             None
         };
-        let keeps_keys = !is_many || self.takes_all_together();
+        let takes_all_together = match &met {
+            Some(met) => matches!(met, Ok(Mode::Dbless)),
+            None => ask.kong && self.mode() == Some(Mode::Dbless),
+        };
+        let keeps_keys = !is_many || takes_all_together;
         let (found, ahead) = self.look_at_files(woken, keeps_keys, now, ask).await;
         let Found { mut passed, candidates, readables, file, is_all } = found;
         if !readables.is_empty() || self.ledger.reloads.is_under_way() {
@@ -297,11 +301,6 @@ impl<W: Wire> Reconciler<W> {
     /// What Kong was when it was last met.
     fn mode(&self) -> Option<Mode> {
         self.kong.as_ref().and_then(Kong::node).map(|node| node.mode)
-    }
-
-    /// Whether Kong may take all that is desired in one write, for which all keys are needed.
-    fn takes_all_together(&self) -> bool {
-        self.kong.is_some() && self.mode().is_none_or(|mode| mode == Mode::Dbless)
     }
 
     /// Looks at the files, and perhaps at Kong meanwhile.

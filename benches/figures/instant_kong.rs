@@ -166,8 +166,7 @@ fn answer(arrived: &Arrived, held: &Held) -> String {
         return answer;
     }
     if path.starts_with("/certificates?") {
-        let all: Vec<&str> = certificates.values().map(String::as_str).collect();
-        return with_status("200 OK", &format!(r#"{{"data":[{}],"next":null}}"#, all.join(",")));
+        return with_status("200 OK", &page(&certificates, path));
     }
     certificates.get(path).map_or_else(
         || with_status("404 Not Found", r#"{"message":"Not found"}"#),
@@ -178,6 +177,20 @@ fn answer(arrived: &Arrived, held: &Held) -> String {
 fn id_in(body: &str) -> &str {
     let after = body.split_once(r#""id":""#).map_or("", |(_, after)| after);
     after.split('"').next().unwrap_or_default()
+}
+
+/// The offset of a page is the number of the object that it begins with.
+fn page(certificates: &BTreeMap<String, String>, path: &str) -> String {
+    let number = |name: &str| {
+        let mut words = path.split(['?', '&']);
+        words.find_map(|word| word.strip_prefix(name)?.parse::<usize>().ok())
+    };
+    let (from, size) = (number("offset=").unwrap_or(0), number("size=").unwrap_or(100));
+    let all: Vec<&str> = certificates.values().skip(from).take(size).map(String::as_str).collect();
+    let next = from + size;
+    let offset =
+        if next < certificates.len() { format!(r#","offset":"{next}""#) } else { String::new() };
+    format!(r#"{{"data":[{}]{offset}}}"#, all.join(","))
 }
 
 fn with_status(status: &str, body: &str) -> String {

@@ -86,9 +86,15 @@ impl Stage {
         let running = super::contender::sidecar(self.home.path(), kong).unwrap();
         let (mut last, mut requests, mut writes) = (started, BTreeMap::new(), Vec::new());
         let is_cold = kong.count() == 0;
-        // What a warm start looks at last is not known: it is over when nothing came for a while.
+        let is_under_way = |requests: &BTreeMap<_, usize>| {
+            let (awaited, count) =
+                if is_cold { ("writes", self.volumes.len()) } else { ("pages", 1) };
+            requests.get(awaited).is_none_or(|seen| *seen < count)
+        };
+        // What it looks at last is not known: it is over when nothing came for a while.
         let quiet = Duration::from_secs(2);
-        while let Some(arrived) = kong.next(if last == started { PATIENCE } else { quiet }) {
+        while let Some(arrived) = kong.next(if is_under_way(&requests) { PATIENCE } else { quiet })
+        {
             last = arrived.at;
             *requests.entry(kind(&arrived)).or_default() += 1;
             if arrived.is_write() {

@@ -267,7 +267,9 @@ impl Ledger {
         let places: BTreeSet<Uuid> = written.iter().copied().filter(is_place).collect();
         let was_used = |name: &BindingName, memory: &Memory| {
             let mut used = memory.status.objects.iter();
-            !self.places.contains_key(name) && used.any(|object| places.contains(&object.id))
+            !places.is_empty()
+                && !self.places.contains_key(name)
+                && used.any(|object| places.contains(&object.id))
         };
         let is_disturbed = |name: &BindingName, memory: &Memory| {
             memory.left.values().any(was_written) || was_used(name, memory)
