@@ -53,7 +53,7 @@ pub struct Call {
     /// How much longer than any other the answer may take.
     pub more_time: Duration,
     /// Where Kong takes it, the answer repeats it, with its keys, and nobody reads that.
-    pub is_repeated: bool,
+    pub answer_is_unread: bool,
 }
 
 impl Call {
@@ -65,7 +65,7 @@ impl Call {
             body,
             limit: OBJECT_LIMIT,
             more_time: Duration::ZERO,
-            is_repeated: false,
+            answer_is_unread: false,
         }
     }
 }
@@ -104,7 +104,7 @@ pub struct Answer {
     pub is_json: bool,
     /// `Retry-After` in seconds.
     pub retry_after: Option<Duration>,
-    /// At most [`Call::limit`] bytes; none of a success that is [`Call::is_repeated`].
+    /// At most [`Call::limit`] bytes; none of a success that is [`Call::answer_is_unread`].
     pub body: Zeroizing<Vec<u8>>,
 }
 

@@ -22,14 +22,14 @@ use std::time::Duration;
 use tokio::task::yield_now;
 
 use self::ahead::{Ahead, meanwhile};
-use self::files::{Changed, Looked};
+use self::files::Changed;
 use self::ledger::Ledger;
 use self::one_by_one::MANY;
 use self::plan::{Candidate, Outcome, Plan, Planned};
 use self::reloading::Readable;
 use self::together::{FromFile, names_of};
 use self::verdict::Verdict;
-use crate::binding::{Binding, Kind};
+use crate::binding::Binding;
 use crate::clock::Timestamp;
 use crate::kong::{Failure, Gate, Kong, Mode, Query, Wire};
 use crate::log::tell;
@@ -39,7 +39,7 @@ use crate::nginx::Reload;
 use crate::proof::{Errand, Evidence, NoProof};
 use crate::settings::{AdminUrl, Proxy, Settings};
 use crate::status::{BindingStatus, KongStatus, Reason, State};
-use crate::volume::{Files, Mounts};
+use crate::volume::Files;
 
 /// A binding to be looked at.
 #[derive(Clone, Debug)]
@@ -74,47 +74,6 @@ impl Found {
     /// Whether this is asked of Kong for what was found.
     fn asks(&self, query: &Query) -> bool {
         self.candidates.iter().any(|candidate| candidate.query == *query)
-    }
-}
-
-impl Ledger {
-    /// Reads the files that changed.
-    async fn read(
-        &mut self,
-        changed: Vec<Changed>,
-        keeps_keys: bool,
-        mounts: Option<Mounts>,
-        now: Timestamp,
-    ) -> Found {
-        let mut found = Found::default();
-        let mut looked = BTreeSet::new();
-        for changed in changed {
-            // Reading and parsing thousands of files takes seconds: probes get their turn.
-            yield_now().await;
-            let (name, kind) = (changed.binding.name.clone(), changed.binding.kind());
-            match self.look_at_files(changed, mounts.as_ref(), now) {
-                Looked::Concluded(conclusion) => {
-                    if kind == Kind::Declarative {
-                        found.file = FromFile::Invalid;
-                    }
-                    found.passed.conclusions.push(*conclusion);
-                }
-                Looked::Servable(mut candidate) => {
-                    if !keeps_keys {
-                        candidate.wish.put_down();
-                    }
-                    found.candidates.push(*candidate);
-                }
-                Looked::Readable(readable) => found.readables.push(*readable),
-                Looked::Configuration(base) => found.file = FromFile::Read(base),
-            }
-            looked.insert(name);
-        }
-        found.is_all = self.are_all_for_kong(&looked);
-        if self.has_file && matches!(found.file, FromFile::None) {
-            found.file = FromFile::Unread;
-        }
-        found
     }
 }
 
@@ -241,8 +200,9 @@ impl<W: Wire> Reconciler<W> {
         ask: Ask,
         mut tell: impl FnMut(&[Conclusion]),
     ) -> Passed {
-        let is_many = woken.len() >= MANY;
-        // All keys of many are kept only for a Kong that takes all in one write.
+        let changed = self.changed(woken, now).await;
+        // Whether many keys are kept depends on what this Kong takes.
+        let is_many = changed.len() >= MANY;
         let met = if is_many && ask.kong && self.mode().is_none() {
             Some(self.meet(ask.kong).await)
         } else {
@@ -253,7 +213,7 @@ impl<W: Wire> Reconciler<W> {
             None => ask.kong && self.mode() == Some(Mode::Dbless),
         };
         let keeps_keys = !is_many || takes_all_together;
-        let (found, ahead) = self.look_at_files(woken, keeps_keys, now, ask).await;
+        let (found, ahead) = self.look_at_files(changed, keeps_keys, now, ask).await;
         let Found { mut passed, candidates, readables, file, is_all } = found;
         if !readables.is_empty() || self.ledger.reloads.is_under_way() {
             self.reload(readables, candidates.is_empty(), ask, now, &mut passed).await;
@@ -303,32 +263,36 @@ impl<W: Wire> Reconciler<W> {
         self.kong.as_ref().and_then(Kong::node).map(|node| node.mode)
     }
 
-    /// Looks at the files, and perhaps at Kong meanwhile.
-    async fn look_at_files(
-        &mut self,
-        woken: Vec<Woken>,
-        keeps_keys: bool,
-        now: Timestamp,
-        ask: Ask,
-    ) -> (Found, Option<Ahead>) {
+    /// Those whose files are not as they were, or that are to be looked at all the same.
+    async fn changed(&mut self, woken: Vec<Woken>, now: Timestamp) -> Vec<Changed> {
         // Each has to know what the others ask for.
         for woken in &woken {
             self.ledger.expect(&woken.binding, now);
         }
-        // Not between a swap and its write: a mount that shows swaps is none to warn of.
-        let mounts = woken.iter().any(|woken| woken.even_if_unchanged).then(Mounts::here);
         let mut changed = Vec::new();
-        for woken in woken {
-            yield_now().await;
+        for (woken, number) in woken.into_iter().zip(1..) {
+            if number % MANY == 0 {
+                // Looking at thousands takes its time: probes get their turn.
+                yield_now().await;
+            }
             changed.extend(self.ledger.changed(woken, now));
         }
-        // A signal to nginx does not wait for Kong.
-        let may_look = ask.kong && self.has_objects() && !self.ledger.reloads.is_under_way();
-        let foreseen = self.ledger.foreseen(&changed).filter(|_| may_look);
+        changed
+    }
+
+    /// Looks at the files, and perhaps at Kong meanwhile.
+    async fn look_at_files(
+        &mut self,
+        changed: Vec<Changed>,
+        keeps_keys: bool,
+        now: Timestamp,
+        ask: Ask,
+    ) -> (Found, Option<Ahead>) {
+        let foreseen = self.ledger.foreseen(&changed).filter(|_| ask.kong && self.may_look_ahead());
         if foreseen.is_some() {
             self.refresh();
         }
-        let read = self.ledger.read(changed, keeps_keys, mounts, now);
+        let read = self.ledger.read(changed, keeps_keys, now);
         match (foreseen, &self.kong) {
             (Some(query), Some(kong)) => {
                 meanwhile(kong.look(&query), read, |found| found.asks(&query)).await
@@ -337,10 +301,13 @@ impl<W: Wire> Reconciler<W> {
         }
     }
 
-    /// Whether Kong is known to be one that has an object for each certificate.
-    fn has_objects(&self) -> bool {
+    /// Whether Kong is known to have an object for each certificate, and nothing else comes between a
+    /// look and the write: not a question what it is, and no signal to nginx, which does not wait.
+    fn may_look_ahead(&self) -> bool {
         let node = self.kong.as_ref().and_then(Kong::trusted_node);
         node.is_some_and(|node| node.mode != Mode::Dbless)
+            && self.ledger.proof.why_not() != Some(NoProof::NoListener)
+            && !self.ledger.reloads.is_under_way()
     }
 
     /// Tells nginx of files that it reads itself.

@@ -2,8 +2,7 @@
 //!
 //! Measured on Linux: a swap by kubelet raises about seven events in the directory and none names
 //! `tls.crt`, so events are not filtered by name; our own reads raise `Access(Open)`, so those are
-//! dropped or every look would cause the next. To drop what kubelet sets up for a swap, too, was tried:
-//! the swap was then acted upon 0.15 ms later, as the look before it warms up the processor's caches.
+//! dropped or every look would cause the next.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -880,6 +880,23 @@ async fn what_is_wrong_with_a_file_is_told_while_kong_is_still_to_answer() {
 }
 
 #[tokio::test(flavor = "local", start_paused = true)]
+async fn for_what_cannot_be_served_kong_is_not_asked_at_each_poll() {
+    let [first, second, third] = generations();
+    let kong = KongInProcess::new();
+    let pod = Pod::with(&first, &kong);
+    pod.until_in_sync_with(&first).await;
+    pod.publish_file("web", "tls.crt", &second.chain_pem());
+    pod.until_state(State::Invalid).await;
+    sleep(s(1)).await;
+    let from = kong.elapsed();
+    // No resync is in it.
+    sleep(s(200)).await;
+    assert_eq!(kong.calls_since(from), Vec::<String>::new());
+    pod.publish("web", &third);
+    pod.until_in_sync_with(&third).await;
+}
+
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn of_very_many_bindings_the_first_are_told_while_the_others_go_on() {
     let pki = Pki::at(START);
     let kong = KongInProcess::new();

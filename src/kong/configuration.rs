@@ -168,7 +168,7 @@ impl<W: Wire> Kong<W> {
         let path = format!("/config?check_hash=1{more}");
         let more_time = PER_MEGABYTE.saturating_mul(megabytes);
         let call = Call::new(Method::Post, &path, Some(body.clone()));
-        let call = Call { limit: LARGEST, more_time, is_repeated: true, ..call };
+        let call = Call { limit: LARGEST, more_time, answer_is_unread: true, ..call };
         let began = Instant::now();
         // A gateway may give up long before Kong has had its time.
         let unknown = || NotLoaded::Unknown { within: began.elapsed().max(more_time) };

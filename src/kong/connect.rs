@@ -108,7 +108,7 @@ impl Wire for AdminClient {
             request = request.header(CONTENT_TYPE, "application/json").body(body);
         }
         let response = request.send().await.map_err(|error| lost(&error))?;
-        let is_echo = call.is_repeated && response.status().is_success();
+        let is_echo = call.answer_is_unread && response.status().is_success();
         let keep = if is_echo { Keep::Nothing } else { Keep::Body };
         collect(response, call.limit.min(self.allowance), keep).await
     }

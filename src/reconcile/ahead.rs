@@ -22,9 +22,10 @@ const TURNS: usize = 3;
 pub(super) type Ahead = Result<Snapshot, Failure>;
 
 impl Ledger {
-    /// What will be asked of Kong, if all that changed is one certificate with the names that it had.
+    /// What will be asked of Kong, if there is one new generation, of a certificate with the names that
+    /// it had.
     pub(super) fn foreseen(&self, changed: &[Changed]) -> Option<Query> {
-        let [Changed { binding, .. }] = changed else { return None };
+        let [Changed { binding, is_next: true, .. }] = changed else { return None };
         let Material::Certificate(files) = &binding.material else { return None };
         let id = self.own.certificate_of(&binding.name, &files.settings);
         let names = self.claims.names_of(&binding.name)?.clone();

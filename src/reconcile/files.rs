@@ -1,15 +1,18 @@
 //! The look at files: what one generation says, and what the ledger keeps of it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use tokio::task::yield_now;
 
 use super::ledger::Ledger;
 use super::memory::{Memory, TEMPORARY};
 use super::plan::{Candidate, Plan, Planned};
 use super::reloading::Readable;
-use super::together::Base;
+use super::together::{Base, FromFile};
 use super::verdict::Verdict;
-use super::{Again, Conclusion, Woken};
-use crate::binding::{Binding, Configuration, Content, Wish};
+use super::{Again, Conclusion, Found, Woken};
+use crate::binding::{Binding, Configuration, Content, Kind, Wish};
 use crate::bundle::Facts;
 use crate::clock::Timestamp;
 use crate::desired::{self, Desired};
@@ -24,6 +27,9 @@ pub(super) struct Changed {
     pub(super) binding: Arc<Binding>,
     /// What tells the generation that was seen.
     seen: Identity,
+    /// It is another than the one that was read last, and that could be served.
+    pub(super) is_next: bool,
+    even_if_unchanged: bool,
 }
 
 /// What a look at the files of a binding came to.
@@ -43,18 +49,60 @@ impl Ledger {
     pub(super) fn changed(&mut self, woken: Woken, now: Timestamp) -> Option<Changed> {
         let Woken { binding, even_if_unchanged } = woken;
         let seen = binding.source().identity(&*self.files);
-        let is_new = even_if_unchanged || !self.memory(&binding.name, now).is_of(seen);
-        is_new.then_some(Changed { binding, seen })
+        let memory = self.memory(&binding.name, now);
+        let is_looked_at = even_if_unchanged || !memory.is_of(seen);
+        let is_next = !memory.has_read(seen) && memory.status.state != State::Invalid;
+        is_looked_at.then_some(Changed { binding, seen, is_next, even_if_unchanged })
+    }
+
+    /// Reads the files that changed.
+    pub(super) async fn read(
+        &mut self,
+        changed: Vec<Changed>,
+        keeps_keys: bool,
+        now: Timestamp,
+    ) -> Found {
+        // Not between a swap and its write: a mount that shows swaps is none to warn of.
+        let mounts = changed.iter().any(|one| one.even_if_unchanged).then(Mounts::here);
+        let mut found = Found::default();
+        let mut looked = BTreeSet::new();
+        for changed in changed {
+            // Reading and parsing thousands of files takes seconds: probes get their turn.
+            yield_now().await;
+            let (name, kind) = (changed.binding.name.clone(), changed.binding.kind());
+            match self.look_at_files(changed, mounts.as_ref(), now) {
+                Looked::Concluded(conclusion) => {
+                    if kind == Kind::Declarative {
+                        found.file = FromFile::Invalid;
+                    }
+                    found.passed.conclusions.push(*conclusion);
+                }
+                Looked::Servable(mut candidate) => {
+                    if !keeps_keys {
+                        candidate.wish.put_down();
+                    }
+                    found.candidates.push(*candidate);
+                }
+                Looked::Readable(readable) => found.readables.push(*readable),
+                Looked::Configuration(base) => found.file = FromFile::Read(base),
+            }
+            looked.insert(name);
+        }
+        found.is_all = self.are_all_for_kong(&looked);
+        if self.has_file && matches!(found.file, FromFile::None) {
+            found.file = FromFile::Unread;
+        }
+        found
     }
 
     /// Reads and judges the files of one generation.
-    pub(super) fn look_at_files(
+    fn look_at_files(
         &mut self,
         changed: Changed,
         mounts: Option<&Mounts>,
         now: Timestamp,
     ) -> Looked {
-        let Changed { binding, seen } = changed;
+        let Changed { binding, seen, .. } = changed;
         let files = Arc::clone(&self.files);
         let memory = self.memory(&binding.name, now);
         if let Some(mounts) = mounts {
@@ -217,7 +265,7 @@ impl Ledger {
         let read = binding.source().read(&*self.files).ok();
         let content = read.and_then(|generation| binding.content(&generation, now).ok());
         let Some(Content::Wish(Wish::Certificate(_, whole))) = content else { return false };
-        if whole.facts().fingerprint != bundle.facts().fingerprint {
+        if whole.facts() != bundle.facts() {
             return false;
         }
         if let Plan::Decided(decided) = &mut planned.plan

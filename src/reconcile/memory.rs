@@ -158,11 +158,16 @@ impl Memory {
         }
     }
 
+    /// Whether the files are as they were when they were read.
+    pub(super) fn has_read(&self, identity: Identity) -> bool {
+        self.identity == Some(identity)
+    }
+
     /// Whether the files are as they were when they were read, and were servable then.
     pub(super) fn is_of(&self, identity: Identity) -> bool {
         // The wall clock may have been set: what it kept back is judged anew.
         let was_servable = !matches!(self.status.state, State::Invalid | State::NotYetValid);
-        was_servable && self.identity == Some(identity)
+        was_servable && self.has_read(identity)
     }
 
     /// Whether files that may be half written deserve another look.
