@@ -14,10 +14,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kong_cert_reloader::bundle::LeafDigest;
+use kong_cert_reloader::clock::Timestamp;
 use kong_cert_reloader::desired::Own;
 use kong_cert_reloader::names::Instance;
 use kong_cert_reloader::settings::CertificateSettings;
-use kong_cert_reloader::status::State;
+use kong_cert_reloader::status::{BindingStatus, State};
 use serde_json::{Value, json};
 use testkit::{CertifiedPair, Pki, Request, SecretVolume};
 use tokio::time::{sleep, timeout};
@@ -716,6 +717,32 @@ async fn a_write_to_no_such_path_makes_it_find_out_the_mode_again() {
     pod.publish("web", &newer);
     pod.until_in_sync_with(&newer).await;
     assert_eq!(pod.status().kong.mode, Some("dbless"));
+}
+
+/// Of many the keys are not kept where each is written by itself; where all are one write they are needed.
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn many_get_their_renewals_from_a_kong_that_has_no_database_any_more() {
+    let (pki, kong, mut pod) = (Pki::at(START), KongInProcess::new(), Pod::new());
+    let name = |number| (format!("n{number}"), format!("n{number}.test"));
+    for (name, sni) in (0..40).map(name) {
+        pod.publish(&name, &pki.leaf(&[&sni]).not_before(START - 10).issue());
+    }
+    pod.start(&kong);
+    pod.until_ready().await;
+    kong.model().dbless(true);
+    for (name, sni) in (0..40).map(name) {
+        pod.publish_unheard(&name, &pki.leaf(&[&sni]).not_before(START).issue());
+    }
+    let is_renewed = |binding: &BindingStatus| {
+        let held = binding.kong.as_ref().map(|held| held.not_before);
+        binding.state == State::InSync && held == Some(Timestamp(START))
+    };
+    sleep(s(120)).await;
+    let status = pod.status();
+    assert_eq!(status.kong.mode, Some("dbless"));
+    let left: Vec<_> = status.bindings.iter().filter(|(_, one)| !is_renewed(one)).collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(kong.times_of("POST").len(), 40 + 1, "one write of all");
 }
 
 // --- readiness, idleness, many, and the end ------------------------------------------------------
