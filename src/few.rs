@@ -1,5 +1,5 @@
-//! Sets of a few things that are kept for long, and seldom change: a certificate has a name or two, a tree of them
-//! room for eleven.
+//! Sets that are kept for long, seldom change, and mostly hold few: a certificate has a name or two, and a
+//! tree of them has room for eleven.
 
 use std::borrow::Borrow;
 use std::collections::BTreeSet;

@@ -59,3 +59,29 @@ pub(super) async fn meanwhile<T>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use std::future::pending;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_question_is_on_its_way_before_the_files_are_read() {
+        let is_sent = Arc::new(AtomicBool::new(false));
+        let sends = Arc::clone(&is_sent);
+        let look = async move {
+            // As a new connection: one task makes it, and another sends what goes over it.
+            let send = async move { sends.store(true, Ordering::Relaxed) };
+            tokio::spawn(async move { tokio::spawn(send).await.unwrap() }).await.unwrap();
+            pending().await
+        };
+        let read = async { is_sent.load(Ordering::Relaxed) };
+        let (was_sent, answer) = meanwhile(look, read, |_| false).await;
+        assert!(was_sent && answer.is_none());
+    }
+}
