@@ -167,12 +167,12 @@ impl Stage {
         let prepared = self.volume.prepare(&files).expect("a generation of its own");
         self.swapped = Instant::now();
         let swapped = prepared.swap();
-        swapped.clean_up();
         let generation = self.volume.generation().unwrap_or_default();
         self.line(
             "swapped",
             &format!("..data -> {}", generation.file_name().unwrap_or_default().to_string_lossy()),
         );
+        swapped.clean_up();
     }
 
     async fn swap_and_watch(&mut self, pair: &CertifiedPair) -> Outcome<()> {
@@ -300,9 +300,7 @@ impl Stage {
             let answer = exchange(self.admin, &Request::new("DELETE", &path)).await?;
             println!("\nremoved certificate {} from your Kong ({})", object.id, answer.status);
         }
-        println!(
-            "\nThe newest servable certificate was always served, and nothing broken ever was."
-        );
+        println!("\nEach client got the newest servable certificate, and never a broken one.");
         Ok(())
     }
 }
