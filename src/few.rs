@@ -20,9 +20,7 @@ impl<T: Ord> Few<T> {
     {
         self.0.binary_search_by(|one| one.borrow().cmp(value)).is_ok()
     }
-}
 
-impl<T: Ord> Few<T> {
     /// Puts one more in, if it is not there.
     pub fn insert(&mut self, one: T) {
         let mut all = std::mem::take(&mut self.0).into_vec();
