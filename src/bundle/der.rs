@@ -1,5 +1,7 @@
 //! Just enough DER to take a certificate or a key apart.
 
+use std::iter;
+
 /// Tags that are met here.
 pub(super) mod tag {
     pub(in super::super) const INTEGER: u8 = 0x02;
@@ -19,14 +21,21 @@ pub(super) struct Element<'a> {
 }
 
 /// The elements that `input` is made of; `None` unless it is made of whole ones.
-pub(super) fn elements(mut input: &[u8]) -> Option<Vec<Element<'_>>> {
-    let mut elements = Vec::new();
-    while !input.is_empty() {
-        let (element, rest) = first(input)?;
-        elements.push(element);
-        input = rest;
-    }
-    Some(elements)
+pub(super) fn elements(input: &[u8]) -> Option<Vec<Element<'_>>> {
+    each(input).collect()
+}
+
+/// The elements that `input` is made of, one after the other; `None`, and then no more, where it goes on
+/// with something else than a whole one.
+pub(super) fn each(mut input: &[u8]) -> impl Iterator<Item = Option<Element<'_>>> {
+    iter::from_fn(move || {
+        if input.is_empty() {
+            return None;
+        }
+        let (element, rest) = first(input).unzip();
+        input = rest.unwrap_or_default();
+        Some(element)
+    })
 }
 
 /// The content of the one element that `input` is, if it has this tag.

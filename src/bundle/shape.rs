@@ -4,7 +4,7 @@
 //! and takes other tags and broken strings. Kong answers 200 to a chain with such a certificate
 //! above the leaf, and then every handshake fails.
 
-use super::der::{Element, elements, only, sequence, tag, tags};
+use super::der::{Element, each, elements, only, sequence, tag, tags};
 
 /// Deeper nesting than any certificate has.
 const DEEPEST: usize = 32;
@@ -140,15 +140,14 @@ fn is_sequence_of(part: &Element<'_>, expected: &[u8]) -> bool {
 /// Whether all that may contain elements is made of whole ones, down to the plain values.
 fn is_well_formed(input: &[u8], depth: usize) -> bool {
     const CONSTRUCTED: u8 = 0x20;
-    elements(input).is_some_and(|elements| {
-        elements.iter().all(|element| {
-            if element.tag & CONSTRUCTED == 0 {
-                is_plain_value(element)
-            } else {
-                depth > 0 && is_well_formed(element.content, depth - 1)
-            }
-        })
-    })
+    let is_whole = |element: Element<'_>| {
+        if element.tag & CONSTRUCTED == 0 {
+            is_plain_value(&element)
+        } else {
+            depth > 0 && is_well_formed(element.content, depth - 1)
+        }
+    };
+    each(input).all(|element| element.is_some_and(is_whole))
 }
 
 fn is_plain_value(element: &Element<'_>) -> bool {
