@@ -45,20 +45,28 @@ pub(crate) struct RawCertificate<'a> {
     pub(crate) created_at: Option<i64>,
 }
 
-impl From<RawCertificate<'_>> for HeldCertificate {
-    fn from(raw: RawCertificate<'_>) -> Self {
-        let facts = |alt| held_facts(raw.cert, alt).map_err(|invalid| invalid.reason());
-        let has_reference = is_reference(raw.cert) || raw.cert_alt.is_some_and(is_reference);
-        Self {
-            id: raw.id,
-            facts: facts(raw.cert_alt),
-            main_facts: raw.cert_alt.is_some().then(|| facts(None)),
-            snis: raw.snis,
-            tags: raw.tags,
-            created_at: raw.created_at,
-            is_reference: has_reference || raw.has_key_reference,
+impl RawCertificate<'_> {
+    /// With what `facts` says of its two texts.
+    pub(crate) fn judged(
+        self,
+        facts: impl Fn(&str, Option<&str>) -> Result<Facts, Reason>,
+    ) -> HeldCertificate {
+        let has_reference = is_reference(self.cert) || self.cert_alt.is_some_and(is_reference);
+        HeldCertificate {
+            id: self.id,
+            facts: facts(self.cert, self.cert_alt),
+            main_facts: self.cert_alt.is_some().then(|| facts(self.cert, None)),
+            snis: self.snis,
+            tags: self.tags,
+            created_at: self.created_at,
+            is_reference: has_reference || self.has_key_reference,
         }
     }
+}
+
+/// What the two texts of a certificate object amount to.
+pub(crate) fn parsed_facts(cert: &str, cert_alt: Option<&str>) -> Result<Facts, Reason> {
+    held_facts(cert, cert_alt).map_err(|invalid| invalid.reason())
 }
 
 impl HeldCertificate {

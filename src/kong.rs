@@ -21,6 +21,7 @@ use zeroize::Zeroizing;
 
 pub use self::configuration::{Bad, Hash, NotLoaded, Running, enter};
 pub use self::connect::{AdminClient, Unusable};
+use self::database::Known;
 pub use self::database::{Query, Refused, Shared, Written};
 pub use self::elsewhere::Elsewhere;
 use self::elsewhere::Search;
@@ -357,6 +358,7 @@ pub struct Kong<W> {
     page: AtomicUsize,
     /// In this pass a certificate could not be created by `POST`: the next is created otherwise.
     is_post_barred: AtomicBool,
+    known: Known,
     node: Option<Node>,
     is_node_doubted: bool,
     search: Search,
@@ -375,6 +377,7 @@ impl<W: Wire> Kong<W> {
             metrics,
             page: AtomicUsize::new(0),
             is_post_barred: AtomicBool::new(false),
+            known: Known::default(),
             node: None,
             is_node_doubted: false,
             search: Search::default(),

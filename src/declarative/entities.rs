@@ -10,7 +10,9 @@ use super::Document;
 use super::json::unpacked;
 use super::value::{Map, Text, Value};
 use crate::bundle::LeafDigest;
-use crate::held::{HeldCertificate, INGRESS_CONTROLLER, RawCertificate, is_reference};
+use crate::held::{
+    HeldCertificate, INGRESS_CONTROLLER, RawCertificate, is_reference, parsed_facts,
+};
 use crate::quote::Quoted;
 
 /// UUIDv5 namespace of the ids that objects without one are known by.
@@ -159,7 +161,7 @@ impl Document {
 
 fn held(id: Uuid, object: &Map, snis: BTreeSet<String>) -> HeldCertificate {
     let mut keys = ["key", "key_alt"].into_iter().filter_map(|field| object.text(field));
-    HeldCertificate::from(RawCertificate {
+    let raw = RawCertificate {
         id,
         cert: object.text("cert").unwrap_or_default(),
         cert_alt: object.text("cert_alt"),
@@ -167,7 +169,8 @@ fn held(id: Uuid, object: &Map, snis: BTreeSet<String>) -> HeldCertificate {
         snis,
         tags: tags(object).map(str::to_owned).collect(),
         created_at: created_at(object),
-    })
+    };
+    raw.judged(parsed_facts)
 }
 
 /// The ids that the objects of a list are known by.

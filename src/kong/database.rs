@@ -2,6 +2,7 @@
 
 mod authorities;
 mod certificates;
+mod known;
 mod licenses;
 
 use std::collections::BTreeSet;
@@ -13,6 +14,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 pub use self::authorities::Refused;
+pub(super) use self::known::Known;
 use super::{Answer, Call, Failure, Kong, Method, Wire, parse};
 use crate::desired::{Desired, Footing};
 use crate::few::Few;

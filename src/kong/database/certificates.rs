@@ -10,9 +10,9 @@ use zeroize::Zeroizing;
 
 use super::super::{Answer, Failure, Kong, Method, Wire, parse, wiped_json};
 use super::{another_body, percent_encoded};
-use crate::bundle::{Pair, Pairs};
+use crate::bundle::{Facts, Pair, Pairs, Reason};
 use crate::desired::{Alt, CertificateFields, DesiredCertificate, Footing};
-use crate::held::{Held, HeldCertificate, RawCertificate, Snapshot, is_reference};
+use crate::held::{Held, HeldCertificate, RawCertificate, Snapshot, is_reference, parsed_facts};
 use crate::names::Sni;
 
 const LIST: &str = "/certificates";
@@ -97,7 +97,7 @@ impl<W: Wire> Kong<W> {
         pairs: &Pairs,
         answer: &Answer,
     ) -> Result<Held, Failure> {
-        let mut written = object(answer)?;
+        let mut written = self.object(answer)?;
         let is_shown = desired
             .held_facts(&written)
             .as_ref()
@@ -121,7 +121,7 @@ impl<W: Wire> Kong<W> {
     /// If Kong does not take it, or a name has moved elsewhere meanwhile.
     pub async fn announce(&self, id: Uuid, names: &BTreeSet<Sni>) -> Result<(), Failure> {
         let answer = self.send(Method::Patch, &path(id), Bytes::from_static(b"{}")).await?;
-        let held = object(&answer)?;
+        let held = self.object(&answer)?;
         for sni in names.iter().filter(|sni| held.snis.contains(sni.as_ref())) {
             self.move_sni(sni, id).await?;
         }
@@ -130,9 +130,14 @@ impl<W: Wire> Kong<W> {
 
     async fn certificate(&self, id: Uuid) -> Result<Option<HeldCertificate>, Failure> {
         match self.get(&path(id)).await? {
-            Some(answer) => object(&answer).map(Some),
+            Some(answer) => self.object(&answer).map(Some),
             None => Ok(None),
         }
+    }
+
+    fn object(&self, answer: &Answer) -> Result<HeldCertificate, Failure> {
+        let object = parse::<Object>(answer)?;
+        Ok(object.held(|cert, cert_alt| self.known.facts(cert, cert_alt)))
     }
 
     async fn sni_owner(&self, sni: &Sni) -> Result<Option<Uuid>, Failure> {
@@ -215,10 +220,6 @@ fn sni_path(sni: &Sni) -> String {
     format!("/snis/{}", percent_encoded(sni.as_ref()))
 }
 
-fn object(answer: &Answer) -> Result<HeldCertificate, Failure> {
-    parse::<Object>(answer).map(HeldCertificate::from)
-}
-
 #[derive(Deserialize)]
 struct SniObject {
     certificate: Reference,
@@ -248,7 +249,7 @@ struct Listed(HeldCertificate);
 
 impl From<Object> for Listed {
     fn from(object: Object) -> Self {
-        Self(object.into())
+        Self(object.held(parsed_facts))
     }
 }
 
@@ -262,17 +263,18 @@ impl<'de> Deserialize<'de> for IsReference {
     }
 }
 
-impl From<Object> for HeldCertificate {
-    fn from(object: Object) -> Self {
-        let alt_is_reference = object.key_alt.is_some_and(|key| key.0);
-        Self::from(RawCertificate {
-            id: object.id,
-            cert: &object.cert,
-            cert_alt: object.cert_alt.as_deref(),
-            has_key_reference: object.key.0 || alt_is_reference,
-            snis: object.snis.into_iter().flatten().collect(),
-            tags: object.tags.into_iter().flatten().collect(),
-            created_at: object.created_at,
-        })
+impl Object {
+    fn held(self, facts: impl Fn(&str, Option<&str>) -> Result<Facts, Reason>) -> HeldCertificate {
+        let alt_is_reference = self.key_alt.is_some_and(|key| key.0);
+        let raw = RawCertificate {
+            id: self.id,
+            cert: &self.cert,
+            cert_alt: self.cert_alt.as_deref(),
+            has_key_reference: self.key.0 || alt_is_reference,
+            snis: self.snis.into_iter().flatten().collect(),
+            tags: self.tags.into_iter().flatten().collect(),
+            created_at: self.created_at,
+        };
+        raw.judged(facts)
     }
 }
