@@ -51,8 +51,8 @@ impl Ledger {
             Plan::Decided(decided) => decided,
             Plan::Unread(failure) => return self.failed(name, &failure, now),
             Plan::RefusedBefore(failure, decided) => {
-                self.remember(name, &decided, held.as_ref(), facts, now);
-                self.show_object(name, &decided.desired, held.as_ref(), facts, now);
+                self.remember(name, &decided, held.as_deref(), facts, now);
+                self.show_object(name, &decided.desired, held.as_deref(), facts, now);
                 return self.failed(name, &failure, now);
             }
             Plan::Refused(refusal) => {
@@ -61,13 +61,13 @@ impl Ledger {
                 return self.stand(name, verdict, None, Some(true), now);
             }
         };
-        self.remember(name, &decided, held.as_ref(), facts, now);
+        self.remember(name, &decided, held.as_deref(), facts, now);
         match outcome {
             Outcome::Unwritten if decided.decision == Decision::InSync => {
-                self.in_sync(name, held.as_ref(), facts, now)
+                self.in_sync(name, held.as_deref(), facts, now)
             }
             Outcome::Unwritten | Outcome::DryRun => {
-                let prove = self.observe(name, held.as_ref(), now);
+                let prove = self.observe(name, held.as_deref(), now);
                 let conclusion = if matches!(outcome, Outcome::DryRun) {
                     let verdict = Verdict::of_dry_run(decided.decision, &decided.desired);
                     self.stand(name, verdict, None, Some(true), now)
@@ -95,7 +95,7 @@ impl Ledger {
             }
             Outcome::Written(held) => self.pushed(name, &decided, &held, facts, now),
             Outcome::WrittenInPart(held, failure) => {
-                self.pushed_in_part(name, &decided, *held, facts, &failure, now)
+                self.pushed_in_part(name, &decided, held, facts, &failure, now)
             }
             Outcome::Unsent(failure) | Outcome::Failed(failure @ Failure::NotSent) => {
                 self.failed(name, &failure, now)
@@ -145,7 +145,7 @@ impl Ledger {
         &mut self,
         name: &BindingName,
         decided: &Decided,
-        held: Option<Held>,
+        held: Option<Box<Held>>,
         facts: &Facts,
         failure: &Failure,
         now: Timestamp,
@@ -157,7 +157,7 @@ impl Ledger {
             memory.sent = sent.map(Box::new);
         }
         if matches!(failure, Failure::RefusedInPart { .. }) {
-            self.show_object(name, &decided.desired, held.as_ref(), facts, now);
+            self.show_object(name, &decided.desired, held.as_deref(), facts, now);
         }
         let memory = self.memory(name, now);
         memory.is_in_conflict =
@@ -266,7 +266,7 @@ impl Ledger {
         &mut self,
         name: &BindingName,
         decided: &Decided,
-        held: Held,
+        held: Box<Held>,
         facts: &Facts,
         failure: &Failure,
         now: Timestamp,

@@ -64,7 +64,8 @@ impl Ledger {
     ) -> Found {
         // Not between a swap and its write: a mount that shows swaps is none to warn of.
         let mounts = changed.iter().any(|one| one.even_if_unchanged).then(Mounts::here);
-        let mut found = Found::default();
+        let candidates = Vec::with_capacity(changed.len());
+        let mut found = Found { candidates, ..Found::default() };
         let mut looked = BTreeSet::new();
         for changed in changed {
             // Reading and parsing thousands of files takes seconds: probes get their turn.

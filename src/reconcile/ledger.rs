@@ -159,7 +159,7 @@ impl Ledger {
                 let proving = memory.and_then(|memory| memory.proving.as_deref());
                 let announcing = proving.filter(|proving| proving.ladder.is_announcing());
                 let still_held = |proving: &Proving| {
-                    let held = held.as_ref().and_then(Held::certificate);
+                    let held = held.as_deref().and_then(Held::certificate);
                     let subject = self.subject(held, candidate.facts(), true);
                     proving.to_announce(subject.as_ref())
                 };
@@ -170,7 +170,12 @@ impl Ledger {
         Planned { candidate, held, plan, is_fresh, announce }
     }
 
-    fn decide(&self, candidate: &Candidate, look: &Look, now: Timestamp) -> (Plan, Option<Held>) {
+    fn decide(
+        &self,
+        candidate: &Candidate,
+        look: &Look,
+        now: Timestamp,
+    ) -> (Plan, Option<Box<Held>>) {
         let name = &candidate.binding.name;
         let facts = candidate.facts();
         let memory = self.known(name);
@@ -180,9 +185,9 @@ impl Ledger {
             Ok(desired) => desired,
             Err(refusal) => return (Plan::Refused(refusal), None),
         };
-        let held = desired.held(&look.running);
+        let held = desired.held(&look.running).map(Box::new);
         let waits_for = desired.waits_for(&look.running);
-        let whole = held.as_ref().filter(|_| !desired.lacks_some(&look.running));
+        let whole = held.as_deref().filter(|_| !desired.lacks_some(&look.running));
         let held_facts = whole.map(|held| &held.facts);
         // What is written goes into the base; what differs is what runs.
         let fields_differ = if Arc::ptr_eq(&look.base, &look.running) {

@@ -36,7 +36,7 @@ pub(super) type Pair = (Fingerprint, Option<Result<Fingerprint, Reason>>);
 #[derive(Debug)]
 pub(super) struct RefusedWrite {
     pub(super) file: Fingerprint,
-    pub(super) held: Option<Held>,
+    pub(super) held: Option<Box<Held>>,
     pub(super) why: Failure,
     pub(super) since: Instant,
 }
@@ -269,7 +269,12 @@ impl Memory {
     }
 
     /// Kong would not have this bundle in place of what it held.
-    pub(super) fn note_refused(&mut self, file: Fingerprint, held: Option<Held>, why: Failure) {
+    pub(super) fn note_refused(
+        &mut self,
+        file: Fingerprint,
+        held: Option<Box<Held>>,
+        why: Failure,
+    ) {
         self.refused = Some(Box::new(RefusedWrite { file, held, why, since: Instant::now() }));
     }
 

@@ -18,9 +18,11 @@ use crate::kong::{Failure, Kong, Shared, Wire};
 use crate::names::Sni;
 use crate::quote::Quoted;
 
-/// From so many bindings on, Kong is read by pages, and keys are not kept meanwhile; and so many are
-/// under way at a time.
+/// From so many bindings on, Kong is read by pages, and keys are not kept meanwhile.
 pub(super) const MANY: usize = 32;
+/// So many writes are under way for each connection: while one is answered the next is at hand, and
+/// the keys of no more are in memory.
+const UNDER_WAY: usize = 2;
 /// What so many came to is told while the others go on.
 const TOLD_TOGETHER: usize = 4 * MANY;
 /// So often is Kong looked at again at once when another writer was faster; where that was of no use
@@ -99,7 +101,7 @@ impl<W: Wire> Reconciler<W> {
         let mut under_way = FuturesOrdered::new();
         let mut applied = Vec::new();
         for one in planned {
-            if under_way.len() == MANY {
+            if under_way.len() == self.connections * UNDER_WAY {
                 applied.extend(under_way.next().await);
             }
             let is_put_down = one.candidate.wish.is_put_down();

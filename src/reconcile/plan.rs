@@ -61,7 +61,7 @@ impl Candidate {
 pub(super) struct Planned {
     pub(super) candidate: Candidate,
     /// What Kong holds, if it holds anything.
-    pub(super) held: Option<Held>,
+    pub(super) held: Option<Box<Held>>,
     pub(super) plan: Plan,
     /// Whether Kong was looked at for this candidate alone, just now.
     pub(super) is_fresh: bool,
