@@ -45,30 +45,15 @@ pub struct Binding {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Material {
     /// A certificate with its key and SNIs.
-    Certificate(CertificateFiles),
+    Certificate(Arc<CertificateSettings>),
     /// CA certificates.
-    Authorities(AuthoritySettings),
+    Authorities(Arc<AuthoritySettings>),
     /// A licence of Kong Enterprise.
-    License(LicenseSettings),
+    License(Arc<LicenseSettings>),
     /// A pair that nginx reads when it starts or reloads.
-    Reload(ReloadFile),
+    Reload(Arc<ReloadFile>),
     /// The rest of the configuration of a Kong without a database.
     Configuration,
-}
-
-/// The files of a certificate, and what is configured for it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CertificateFiles {
-    /// What is configured.
-    pub settings: Arc<CertificateSettings>,
-    main: PairFiles,
-    alt: Option<Box<PairFiles>>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct PairFiles {
-    cert: Arc<Path>,
-    key: Arc<Path>,
 }
 
 /// What a binding feeds.
@@ -141,7 +126,7 @@ pub enum Content {
     /// Kong should hold it.
     Wish(Wish),
     /// nginx should have read it. Its key is not kept.
-    Read(ReloadFile, Facts),
+    Read(Arc<ReloadFile>, Facts),
     /// Kong should have loaded it, with what the other bindings wish.
     Configuration(Configuration),
 }
@@ -210,9 +195,9 @@ pub enum Wish {
     /// A certificate.
     Certificate(Arc<CertificateSettings>, CertificateBundle),
     /// CA certificates.
-    Authorities(AuthoritySettings, Arc<Authorities>),
+    Authorities(Arc<AuthoritySettings>, Arc<Authorities>),
     /// A licence.
-    License(LicenseSettings, Arc<License>),
+    License(Arc<LicenseSettings>, Arc<License>),
 }
 
 impl Wish {
@@ -246,42 +231,37 @@ impl Binding {
         name: BindingName,
         directory: &Path,
         above: &Arc<Path>,
-        settings: Arc<CertificateSettings>,
+        configured: &Configured,
     ) -> Self {
-        let at = |path: &Path| Arc::from(directory.join(path));
-        let named =
-            |path: &Option<PathBuf>, default: &str| at(path.as_deref().unwrap_or(default.as_ref()));
-        let main = PairFiles { cert: named(&settings.cert, CERT), key: named(&settings.key, KEY) };
-        let alt = settings.cert_alt.as_ref().zip(settings.key_alt.as_ref());
-        let alt = alt.map(|(cert, key)| Box::new(PairFiles { cert: at(cert), key: at(key) }));
-        let pairs = [Some(&main), alt.as_deref()].into_iter().flatten();
-        let files = pairs.flat_map(|pair| [&pair.cert, &pair.key].map(Arc::clone)).collect();
-        let source = Source::new(files, vec![directory.into(), Arc::clone(above)]);
-        let material = Material::Certificate(CertificateFiles { settings, main, alt });
+        let files = Arc::clone(&configured.files);
+        let source = Source::new(files).beneath(directory).within(Arc::clone(above));
+        let material = Material::Certificate(Arc::clone(&configured.settings));
         Self { name, material, source }
     }
 
     /// All that are configured and no certificate.
     fn configured(settings: &Settings) -> Vec<Self> {
         let alone = |file: &Path, material| (vec![file.to_path_buf()], material);
-        let authorities = settings.authorities.iter();
-        let authorities = authorities
-            .map(|(name, one)| (name, alone(&one.file, Material::Authorities(one.clone()))));
-        let licenses = settings.licenses.iter();
-        let licenses =
-            licenses.map(|(name, one)| (name, alone(&one.file, Material::License(one.clone()))));
+        let authorities = settings.authorities.iter().map(|(name, one)| {
+            (name, alone(&one.file, Material::Authorities(Arc::new(one.clone()))))
+        });
+        let licenses = settings
+            .licenses
+            .iter()
+            .map(|(name, one)| (name, alone(&one.file, Material::License(Arc::new(one.clone())))));
         let reloads = settings.reload.files.iter().map(|(name, one)| {
-            (name, (vec![one.cert.clone(), one.key.clone()], Material::Reload(one.clone())))
+            let files = vec![one.cert.clone(), one.key.clone()];
+            (name, (files, Material::Reload(Arc::new(one.clone()))))
         });
         let all = authorities.chain(licenses).chain(reloads);
         let all = all.map(|(name, (files, material))| Self {
             name: name.clone().into(),
             material,
-            source: Source::new(files, vec![settings.certs_dir.clone()]),
+            source: Source::new(files).within(settings.certs_dir.as_path()),
         });
         let configuration = settings.declarative.file.iter().filter_map(|file| {
             let name = Declarative::NAME.parse().ok()?;
-            let source = Source::new(vec![file.clone()], Vec::new()).up_to(allowance() as u64);
+            let source = Source::new([file.clone()]).up_to(allowance() as u64);
             Some(Self { name, material: Material::Configuration, source })
         });
         all.chain(configuration).collect()
@@ -295,8 +275,8 @@ impl Binding {
 
     /// The first of its files, for messages: that with the certificate.
     #[must_use]
-    pub fn file(&self) -> &Path {
-        &self.source.files()[0]
+    pub fn file(&self) -> PathBuf {
+        self.source.files().next().unwrap_or_default()
     }
 
     /// What it feeds.
@@ -315,7 +295,7 @@ impl Binding {
     #[must_use]
     pub fn renew_by(&self) -> Option<RenewBy> {
         match &self.material {
-            Material::Certificate(files) => Some(files.settings.renew_by),
+            Material::Certificate(settings) => Some(settings.renew_by),
             Material::Reload(_) => Some(RenewBy::default()),
             Material::Authorities(_) | Material::License(_) | Material::Configuration => None,
         }
@@ -327,29 +307,24 @@ impl Binding {
     ///
     /// Says why Kong could not serve it.
     pub fn content(&self, generation: &Generation, now: Timestamp) -> Result<Content, Unfit> {
-        let file = BundleSource { path: self.file(), bytes: generation.content(self.file()) };
+        let paths: Vec<PathBuf> = self.source.files().collect();
+        let file = read(&paths[0], generation);
         Ok(match &self.material {
-            Material::Certificate(files) => {
-                let pairs = files.pairs(generation)?;
-                let settings = Arc::clone(&files.settings);
-                let bundle = CertificateBundle::Whole(Arc::new(pairs));
-                Content::Wish(Wish::Certificate(settings, bundle))
+            Material::Certificate(settings) => {
+                let bundle = CertificateBundle::Whole(Arc::new(pairs(&paths, generation)?));
+                Content::Wish(Wish::Certificate(Arc::clone(settings), bundle))
             }
             Material::Authorities(settings) => {
                 let authorities = Authorities::parse(file, now)?;
-                Content::Wish(Wish::Authorities(settings.clone(), Arc::new(authorities)))
+                Content::Wish(Wish::Authorities(Arc::clone(settings), Arc::new(authorities)))
             }
             Material::License(settings) => {
                 let license = License::parse(file)?;
-                Content::Wish(Wish::License(settings.clone(), Arc::new(license)))
+                Content::Wish(Wish::License(Arc::clone(settings), Arc::new(license)))
             }
             Material::Reload(files) => {
-                let pair = PairFiles {
-                    cert: files.cert.as_path().into(),
-                    key: files.key.as_path().into(),
-                };
-                let pairs = Pairs::parse(pair.read(generation), None)?;
-                Content::Read(files.clone(), pairs.facts().clone())
+                let pairs = pairs(&paths, generation)?;
+                Content::Read(Arc::clone(files), pairs.facts().clone())
             }
             Material::Configuration => {
                 let document = Document::parse_within(Room::of_memory(), file.bytes);
@@ -367,18 +342,33 @@ impl Binding {
     }
 }
 
-impl CertificateFiles {
-    fn pairs(&self, generation: &Generation) -> Result<Pairs, Invalid> {
-        Pairs::parse(
-            self.main.read(generation),
-            self.alt.as_ref().map(|pair| pair.read(generation)),
-        )
+/// What is configured for certificates, and what follows from it; those of which nothing is configured
+/// share it.
+#[derive(Clone, Debug)]
+struct Configured {
+    settings: Arc<CertificateSettings>,
+    /// Certificate and key, and those of the second pair.
+    files: Arc<[PathBuf]>,
+}
+
+impl From<CertificateSettings> for Configured {
+    fn from(settings: CertificateSettings) -> Self {
+        let named = |path: &Option<PathBuf>, usual: &str| path.clone().unwrap_or(usual.into());
+        let main = [named(&settings.cert, CERT), named(&settings.key, KEY)];
+        let alt = settings.cert_alt.clone().zip(settings.key_alt.clone());
+        let alt = alt.into_iter().flat_map(|(cert, key)| [cert, key]);
+        Self { files: main.into_iter().chain(alt).collect(), settings: Arc::new(settings) }
     }
 }
 
-impl PairFiles {
-    fn read<'a>(&'a self, generation: &'a Generation) -> PairSource<'a> {
-        let source = |path: &'a Path| BundleSource { path, bytes: generation.content(path) };
-        PairSource { cert: source(&self.cert), key: source(&self.key) }
-    }
+/// The pairs in the files of a [`Configured`], or of a pair that nginx reads.
+fn pairs(files: &[PathBuf], generation: &Generation) -> Result<Pairs, Invalid> {
+    let read = |path| read(path, generation);
+    let pair = |cert, key| PairSource { cert: read(cert), key: read(key) };
+    let alt = files.get(2).zip(files.get(3)).map(|(cert, key)| pair(cert, key));
+    Pairs::parse(pair(&files[0], &files[1]), alt)
+}
+
+fn read<'a>(path: &'a Path, generation: &'a Generation) -> BundleSource<'a> {
+    BundleSource { path, bytes: generation.content(path) }
 }

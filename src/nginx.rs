@@ -119,13 +119,10 @@ fn named_in(path: &Path, seen: &Processes) -> Result<Master, NoReload> {
 
 fn pid_in(path: &Path) -> Result<u32, NoReload> {
     let file = || path.to_path_buf();
-    let read =
-        Source::new(vec![file()], Vec::new()).read(&Mounted).map_err(|problem| {
-            match problem.reason() {
-                Reason::Missing => NoReload::NoPidFile { path: file() },
-                _ => NoReload::PidFileUnreadable { problem: problem.with_cause() },
-            }
-        })?;
+    let read = Source::new([file()]).read(&Mounted).map_err(|problem| match problem.reason() {
+        Reason::Missing => NoReload::NoPidFile { path: file() },
+        _ => NoReload::PidFileUnreadable { problem: problem.with_cause() },
+    })?;
     let text = std::str::from_utf8(read.content(path)).ok();
     let pid = text.and_then(|text| text.trim().parse::<NonZeroU32>().ok());
     pid.map(NonZeroU32::get).ok_or_else(|| NoReload::NotAPid { path: file() })

@@ -35,21 +35,38 @@ pub const LARGEST_FILE: u64 = 1024 * 1024;
 /// So often is a generation read again when it changed under our hands.
 const READS: usize = 5;
 
-/// Files that belong together, and the directories above them that may be a volume.
+/// Files that belong together, and the directories above them that may be a volume. There may be
+/// thousands of them, and what they have in common is shared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    files: Box<[Arc<Path>]>,
-    above: Box<[Arc<Path>]>,
+    names: Arc<[PathBuf]>,
+    directory: Option<Arc<Path>>,
+    above: Option<Arc<Path>>,
     limit: u64,
 }
 
 impl Source {
-    /// `files` are absolute; of `above` and each file's own directory, the nearest that holds
-    /// `..data` is that file's volume root.
+    /// `names` are absolute, unless they are said to be [beneath](Self::beneath) a directory.
+    ///
+    /// Of each file's own directory, that one, and the one [above](Self::within) it, the nearest that
+    /// holds `..data` is that file's volume root.
     #[must_use]
-    pub fn new<P: Into<Arc<Path>>>(files: Vec<P>, above: Vec<P>) -> Self {
-        let shared = |paths: Vec<P>| paths.into_iter().map(Into::into).collect();
-        Self { files: shared(files), above: shared(above), limit: LARGEST_FILE }
+    pub fn new(names: impl Into<Arc<[PathBuf]>>) -> Self {
+        Self { names: names.into(), directory: None, above: None, limit: LARGEST_FILE }
+    }
+
+    /// The names are beneath `directory`, but for those that are absolute.
+    #[must_use]
+    pub fn beneath(mut self, directory: impl Into<Arc<Path>>) -> Self {
+        self.directory = Some(directory.into());
+        self
+    }
+
+    /// The files may be of a volume that is mounted at `above`.
+    #[must_use]
+    pub fn within(mut self, above: impl Into<Arc<Path>>) -> Self {
+        self.above = Some(above.into());
+        self
     }
 
     /// Takes files of up to `limit` bytes, in place of [`LARGEST_FILE`].
@@ -78,7 +95,8 @@ impl Source {
     /// As [`Self::read`].
     pub fn read_as(&self, seen: Identity, files: &dyn Files) -> Result<Generation, Unreadable> {
         let mut before = seen;
-        let mut result = Err(Unreadable::Changing { path: self.files[0].to_path_buf() });
+        let changing = || Unreadable::Changing { path: self.file(0) };
+        let mut result = Err(changing());
         for _ in 0..READS {
             result = self.read_once(files);
             let after = self.identity(files);
@@ -89,7 +107,7 @@ impl Source {
         }
         match result {
             Err(error) => Err(error),
-            Ok(_) => Err(Unreadable::Changing { path: self.files[0].to_path_buf() }),
+            Ok(_) => Err(changing()),
         }
     }
 
@@ -106,7 +124,7 @@ impl Source {
             Ok(bytes)
         };
         self.with_roots(files)
-            .map(|(path, root)| Ok(Content { path: path.to_path_buf(), bytes: read(path, root?)? }))
+            .map(|(path, root)| Ok(Content { bytes: read(&path, root?)?, path }))
             .collect()
     }
 
@@ -117,7 +135,7 @@ impl Source {
         let mut modified = None;
         for (path, root) in self.with_roots(files) {
             let target = root.ok().flatten().map(|root| root.target);
-            let stat = files.metadata(path).ok().as_ref().map(Stat::from);
+            let stat = files.metadata(&path).ok().as_ref().map(Stat::from);
             modified = modified.max(stat.as_ref().and_then(Stat::last_change));
             (target, stat).hash(&mut stamps);
         }
@@ -136,38 +154,50 @@ impl Source {
         let mut place = Place { is_swapped: true, watch_points: BTreeSet::new() };
         for (path, root) in self.with_roots(files) {
             if let Ok(Some(root)) = root {
-                place.watch_points.insert(root.path.into());
+                place.watch_points.insert(self.shared(&root.path));
             } else {
                 place.is_swapped = false;
-                place.watch_points.extend(path.parent().map(Arc::from));
+                place.watch_points.extend(path.parent().map(|parent| self.shared(parent)));
                 place.watch_points.insert(path.into());
             }
         }
         place
     }
 
-    /// The files, as they were named.
-    #[must_use]
-    pub fn files(&self) -> &[Arc<Path>] {
-        &self.files
+    /// The paths of the files, as they were named.
+    pub fn files(&self) -> impl Iterator<Item = PathBuf> {
+        (0..self.names.len()).map(|number| self.file(number))
+    }
+
+    /// The path of one of them.
+    fn file(&self, number: usize) -> PathBuf {
+        let name = &self.names[number];
+        self.directory.as_ref().map_or_else(|| name.clone(), |directory| directory.join(name))
+    }
+
+    /// A directory as it is in memory already, if it is.
+    fn shared(&self, directory: &Path) -> Arc<Path> {
+        let mut known = [&self.directory, &self.above].into_iter().flatten();
+        known.find(|known| ***known == *directory).map_or_else(|| directory.into(), Arc::clone)
     }
 
     /// Each file with its root; files of one directory have one, looked at once.
     fn with_roots<'a>(
         &'a self,
         files: &'a dyn Files,
-    ) -> impl Iterator<Item = (&'a Path, Result<Option<Root>, Unreadable>)> {
-        let mut last: Option<(Option<&Path>, Option<Root>)> = None;
-        self.files.iter().map(move |file| {
-            let beside = last.take().filter(|(directory, _)| *directory == file.parent());
-            let root = beside.map_or_else(|| self.root_of(file, files), |(_, root)| Ok(root));
-            last = root.as_ref().ok().map(|root| (file.parent(), root.clone()));
-            (&**file, root)
+    ) -> impl Iterator<Item = (PathBuf, Result<Option<Root>, Unreadable>)> {
+        let mut last: Option<(Option<PathBuf>, Option<Root>)> = None;
+        self.files().map(move |file| {
+            let directory = file.parent();
+            let beside = last.take().filter(|(last, _)| last.as_deref() == directory);
+            let root = beside.map_or_else(|| self.root_of(&file, files), |(_, root)| Ok(root));
+            last = root.as_ref().ok().map(|root| (directory.map(Path::to_path_buf), root.clone()));
+            (file, root)
         })
     }
 
     fn root_of(&self, file: &Path, files: &dyn Files) -> Result<Option<Root>, Unreadable> {
-        let above = self.above.iter().map(AsRef::as_ref);
+        let above = [&self.directory, &self.above].into_iter().flatten().map(AsRef::as_ref);
         let mut candidates: Vec<&Path> =
             file.parent().into_iter().chain(above).filter(|root| file.starts_with(root)).collect();
         candidates.sort_by_key(|root| std::cmp::Reverse(root.components().count()));
@@ -577,10 +607,7 @@ mod tests {
     use super::*;
 
     fn source(directory: &Path) -> Source {
-        Source::new(
-            vec![directory.join("tls.crt"), directory.join("tls.key")],
-            vec![directory.to_path_buf()],
-        )
+        Source::new(["tls.crt", "tls.key"].map(PathBuf::from)).beneath(directory)
     }
 
     fn plain() -> (TempDir, Source) {
@@ -622,8 +649,8 @@ mod tests {
         let volume = SecretVolume::mount(directory.path());
         volume.publish(&[("web/tls.crt", b"c"), ("web/tls.key", b"k")]);
         let web = directory.path().join("web");
-        let files = vec![web.join("tls.crt"), web.join("tls.key")];
-        let source = Source::new(files, vec![web.clone(), directory.path().to_path_buf()]);
+        let files = ["tls.crt", "tls.key"].map(PathBuf::from);
+        let source = Source::new(files).beneath(web.as_path()).within(directory.path());
         assert_eq!(source.place(&Mounted).watch_points, BTreeSet::from([directory.path().into()]));
         assert_eq!(source.read(&Mounted).unwrap().content(&web.join("tls.key")), b"k");
     }

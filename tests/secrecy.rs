@@ -442,7 +442,7 @@ fn holders(home: &Path) -> Vec<Box<dyn Debug>> {
     let vars = vars.map(|(name, value)| (format!("CERT_RELOADER__{name}").into(), value.into()));
     let settings = Settings::from_env(vars).unwrap();
     let client = AdminClient::new(&settings.admin, settings.admin.url.as_ref().unwrap());
-    let generation = Source::new(files, Vec::new()).read(&Mounted).unwrap();
+    let generation = Source::new(files).read(&Mounted).unwrap();
     let (facts, admin) = (bundle.facts().clone(), settings.admin.clone());
     vec![
         Box::new(facts),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use super::{Binding, CERT, KEY, Kind};
+use super::{Binding, CERT, Configured, KEY, Kind};
 use crate::names::{BindingName, FoldedName};
 use crate::quote::Quoted;
 use crate::settings::{CertificateSettings, Settings};
@@ -20,9 +20,9 @@ pub(crate) const DEFAULT: &str = "default";
 #[derive(Debug)]
 pub struct Bindings {
     certs_dir: Arc<Path>,
-    settings: BTreeMap<FoldedName, Arc<CertificateSettings>>,
+    settings: BTreeMap<FoldedName, Configured>,
     /// What is configured where nothing is.
-    default: Arc<CertificateSettings>,
+    default: Configured,
     known: BTreeMap<BindingName, Arc<Binding>>,
     /// Those whose names are no folded ones.
     unfolded: BTreeMap<FoldedName, BindingName>,
@@ -53,7 +53,7 @@ impl Bindings {
                 .iter()
                 .map(|(name, one)| (name.clone(), one.clone().into()))
                 .collect(),
-            default: Arc::default(),
+            default: CertificateSettings::default().into(),
             known: BTreeMap::new(),
             unfolded: BTreeMap::new(),
             placeholders: BTreeSet::new(),
@@ -97,10 +97,10 @@ impl Bindings {
     }
 
     fn insert(&mut self, name: BindingName, directory: &Path) {
-        let settings = self.settings.get(&name.folded()).unwrap_or(&self.default);
-        let directory = configured_directory(settings).unwrap_or_else(|| directory.to_path_buf());
-        let settings = Arc::clone(settings);
-        let binding = Binding::certificate(name, &directory, &self.certs_dir, settings);
+        let configured = self.settings.get(&name.folded()).unwrap_or(&self.default);
+        let elsewhere = configured_directory(&configured.settings);
+        let directory = elsewhere.as_deref().unwrap_or(directory);
+        let binding = Binding::certificate(name, directory, &self.certs_dir, configured);
         self.keep(binding);
     }
 
@@ -127,7 +127,8 @@ impl Bindings {
         for folded in absent {
             let name = BindingName::from(folded);
             let directory = self.certs_dir.join(name.as_ref());
-            if self.settings.get(&name.folded()).is_none_or(|settings| settings.dir.is_none()) {
+            let configured = self.settings.get(&name.folded());
+            if configured.is_none_or(|configured| configured.settings.dir.is_none()) {
                 self.placeholders.insert(name.clone());
             }
             self.insert(name, &directory);
@@ -394,9 +395,8 @@ mod tests {
         let mut bindings = Bindings::new(root.path(), &BTreeMap::from([(folded, web)]));
         bindings.look();
         let web = bindings.iter().next().unwrap();
-        let expected =
-            ["fullchain.pem", "privkey.pem"].map(|file| elsewhere.path().join(file).into());
-        assert_eq!(web.source().files(), expected);
+        let expected = ["fullchain.pem", "privkey.pem"].map(|file| elsewhere.path().join(file));
+        assert!(web.source().files().eq(expected));
     }
 
     #[test]

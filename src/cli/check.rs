@@ -159,7 +159,7 @@ fn parse(binding: &Binding, now: Timestamp) -> Result<Content, Flaw> {
 
 /// The time is not within its life.
 fn untimely(binding: &Binding, content: &Content, now: Timestamp) -> Option<Flaw> {
-    if let Err(expired) = content.check_expired(binding.file(), now) {
+    if let Err(expired) = content.check_expired(&binding.file(), now) {
         let reason = Reason::Bundle(expired.reason());
         return Some(Flaw { reason, message: expired.to_string() });
     }

@@ -56,7 +56,7 @@ impl AdminClient {
         let mut client = Self {
             settings: settings.clone(),
             url: url.clone(),
-            files: (!files.is_empty()).then(|| Source::new(files, Vec::new())),
+            files: (!files.is_empty()).then(|| Source::new(files)),
             ready: Err(Unusable::NotRead),
             allowance: allowance(),
             elsewhere: Candidates::beside(url),

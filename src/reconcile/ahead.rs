@@ -26,8 +26,8 @@ impl Ledger {
     /// it had.
     pub(super) fn foreseen(&self, changed: &[Changed]) -> Option<Query> {
         let [Changed { binding, is_next: true, .. }] = changed else { return None };
-        let Material::Certificate(files) = &binding.material else { return None };
-        let id = self.own.certificate_of(&binding.name, &files.settings);
+        let Material::Certificate(settings) = &binding.material else { return None };
+        let id = self.own.certificate_of(&binding.name, settings);
         let names = self.claims.names_of(&binding.name)?.clone();
         Some(Query::Certificate { id, names })
     }

@@ -173,7 +173,7 @@ impl Ledger {
         let content = read.and_then(|content| {
             // An expired certificate is shown, too: its date is what one wants to see.
             self.note_content(binding, &content, now);
-            content.check_expired(binding.file(), now)?;
+            content.check_expired(&binding.file(), now)?;
             Ok(content)
         });
         let content = match content {

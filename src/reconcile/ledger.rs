@@ -24,7 +24,7 @@ use crate::kong::Failure;
 use crate::metrics::Metrics;
 use crate::names::BindingName;
 use crate::nginx::Reload;
-use crate::settings::{AuthoritySettings, Settings};
+use crate::settings::Settings;
 use crate::volume::Files;
 
 pub(super) struct Ledger {
@@ -96,25 +96,26 @@ impl Ledger {
         memory.source =
             (binding.kind() == Kind::Reload).then(|| Box::new(binding.source().clone()));
         match &binding.material {
-            Material::Certificate(files) => {
-                let id = self.own.certificate_of(&binding.name, &files.settings);
+            Material::Certificate(settings) => {
+                let id = self.own.certificate_of(&binding.name, settings);
                 self.claims.claim_object(&binding.name, id);
-                if let Some(snis) = &files.settings.snis {
+                if let Some(snis) = &settings.snis {
                     self.claims.claim_names(&binding.name, snis, true);
                 }
-                if files.settings.take_snis {
+                if settings.take_snis {
                     self.takers.insert(binding.name.clone());
                 }
             }
             // Kong holds each CA once, and licences without names: no two of them can fight.
-            Material::Authorities(AuthoritySettings { id: Some(id), .. }) => {
-                self.places.insert(binding.name.clone(), (Entity::Authority, *id));
+            Material::Authorities(settings) => {
+                let place = settings.id.map(|id| (binding.name.clone(), (Entity::Authority, id)));
+                self.places.extend(place);
             }
             Material::License(settings) => {
                 let id = settings.id.unwrap_or_else(|| self.own.license(&binding.name));
                 self.places.insert(binding.name.clone(), (Entity::License, id));
             }
-            Material::Authorities(_) | Material::Reload(_) | Material::Configuration => {}
+            Material::Reload(_) | Material::Configuration => {}
         }
     }
 

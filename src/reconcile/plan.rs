@@ -14,7 +14,6 @@ use crate::held::{Held, Snapshot};
 use crate::kong::{Failure, Query, Refused};
 use crate::names::Sni;
 use crate::quote::Quoted;
-use crate::settings::AuthoritySettings;
 
 /// What Kong was found to hold.
 #[derive(Clone)]
@@ -47,12 +46,9 @@ impl Candidate {
 
     /// Where it is configured to be, if it is a CA certificate with a place of its own.
     pub(super) fn place(&self) -> Option<(LeafDigest, Place)> {
-        let Wish::Authorities(AuthoritySettings { id: Some(id), .. }, authorities) = &self.wish
-        else {
-            return None;
-        };
+        let Wish::Authorities(settings, authorities) = &self.wish else { return None };
         let [authority] = authorities.members() else { return None };
-        let place = Place { binding: self.binding.name.clone(), id: *id };
+        let place = Place { binding: self.binding.name.clone(), id: settings.id? };
         Some((authority.digest(), place))
     }
 }

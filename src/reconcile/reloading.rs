@@ -5,6 +5,7 @@ mod signal;
 mod step;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -42,7 +43,7 @@ const SLACK: Duration = Duration::from_secs(2);
 /// Files that can be served, and are to be read by nginx.
 pub(super) struct Readable {
     pub(super) name: BindingName,
-    pub(super) files: ReloadFile,
+    pub(super) files: Arc<ReloadFile>,
     pub(super) facts: Facts,
     /// When they were written, if the file system tells.
     pub(super) written: Option<SystemTime>,
@@ -110,11 +111,11 @@ impl Known {
 }
 
 impl Readable {
-    const fn file(&self) -> Fingerprint {
+    fn file(&self) -> Fingerprint {
         self.facts.fingerprint
     }
 
-    pub(super) const fn is_at_proxy_port(&self) -> bool {
+    pub(super) fn is_at_proxy_port(&self) -> bool {
         matches!(self.files.address, Some(ProxyAddress::Auto))
     }
 }

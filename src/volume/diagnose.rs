@@ -6,7 +6,6 @@ use std::fmt;
 use std::fs;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
 
 use super::{LARGEST_FILE, Mounted, Source, read_regular};
 
@@ -22,8 +21,8 @@ impl Source {
     #[must_use]
     pub fn frozen(&self, mounts: &Mounts) -> Vec<FrozenMount> {
         // A directory in place of a file is told when that is read.
-        let real = |path: &Arc<Path>| fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-        let files = self.files.iter().map(real).filter(|path| !path.is_dir());
+        let real = |path: PathBuf| fs::canonicalize(&path).unwrap_or(path);
+        let files = self.files().map(real).filter(|path| !path.is_dir());
         let frozen: BTreeSet<_> = files.filter_map(|file| mounts.freezing(&file)).collect();
         frozen.into_iter().collect()
     }
@@ -336,7 +335,7 @@ mod tests {
         fs::write(real.join("tls.crt"), "").unwrap();
         symlink(&real, home.path().join("link")).unwrap();
         let file = home.path().join("link/tls.crt");
-        let source = Source::new(vec![file.clone(), file], Vec::new());
+        let source = Source::new([file.clone(), file]);
         let line = format!("5 1 0:9 /..2026_1/web {} ro - tmpfs tmpfs rw", real.display());
         assert_eq!(source.frozen(&Mounts::parse(line.as_bytes())).len(), 1);
         assert_eq!(source.frozen(&Mounts::default()), []);

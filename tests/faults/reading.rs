@@ -70,8 +70,7 @@ impl Home {
     }
 
     fn source(&self) -> Source {
-        let files = self.names().map(|name| self.path().join(name));
-        Source::new(files.into(), vec![self.path().to_path_buf()])
+        Source::new(self.names().map(PathBuf::from)).beneath(self.path())
     }
 
     fn publish(&self, generation: usize) {
@@ -180,8 +179,10 @@ fn read(source: &Source, disk: &Arc<Disk>) -> Result<Pair, Unreadable> {
     let (sender, read) = mpsc::channel();
     thread::spawn(move || {
         let generation = source.read(&*disk);
-        let content =
-            generation.map(|read| [0, 1].map(|file| read.content(&source.files()[file]).to_vec()));
+        let content = generation.map(|read| {
+            let files = source.files().map(|file| read.content(&file).to_vec());
+            Pair::try_from(Vec::from_iter(files)).unwrap()
+        });
         sender.send(content)
     });
     read.recv_timeout(PATIENCE).expect("a read that does not block")
