@@ -13,10 +13,18 @@ use crate::names::{BindingName, Sni};
 #[derive(Clone, Debug, Default)]
 pub struct Claims {
     names: BTreeMap<Sni, Few<Claim>>,
-    claimed: BTreeMap<BindingName, Few<Sni>>,
     objects: BTreeMap<Uuid, BindingName>,
-    fed: BTreeMap<BindingName, Uuid>,
+    bindings: BTreeMap<BindingName, Claimed>,
     placed: BTreeMap<LeafDigest, Place>,
+}
+
+/// What a binding asks for.
+#[derive(Clone, Debug, Default)]
+struct Claimed {
+    /// `None` if it never asked.
+    names: Option<Few<Sni>>,
+    /// What it feeds.
+    object: Option<Uuid>,
 }
 
 /// Where a CA certificate is configured to be.
@@ -38,10 +46,11 @@ struct Claim {
 impl Claims {
     /// Replaces the names that `binding` asks for.
     pub fn claim_names(&mut self, binding: &BindingName, names: &BTreeSet<Sni>, configured: bool) {
-        if self.claimed.get(binding).is_some_and(|known| known.iter().eq(names)) {
+        if self.names_of(binding).is_some_and(|known| known.iter().eq(names)) {
             return;
         }
-        for sni in self.claimed.insert(binding.clone(), names.clone().into()).unwrap_or_default() {
+        let claimed = self.bindings.entry(binding.clone()).or_default();
+        for sni in claimed.names.replace(names.clone().into()).into_iter().flatten() {
             if let Entry::Occupied(mut claims) = self.names.entry(sni) {
                 claims.get_mut().retain(|claim| claim.binding != *binding);
                 if claims.get().is_empty() {
@@ -58,21 +67,22 @@ impl Claims {
     /// The names that `binding` asks for; `None` if it never asked.
     #[must_use]
     pub fn names_of(&self, binding: &BindingName) -> Option<&Few<Sni>> {
-        self.claimed.get(binding)
+        self.bindings.get(binding)?.names.as_ref()
     }
 
     /// Notes that `binding` feeds the object `id`, unless another does.
     pub fn claim_object(&mut self, binding: &BindingName, id: Uuid) {
-        if self.fed.get(binding) == Some(&id) {
+        if self.fed_by(binding) == Some(id) {
             return;
         }
         self.release_object(binding);
-        self.fed.insert(binding.clone(), id);
+        self.bindings.entry(binding.clone()).or_default().object = Some(id);
         self.objects.entry(id).or_insert_with(|| binding.clone());
     }
 
     fn release_object(&mut self, binding: &BindingName) {
-        if let Some(id) = self.fed.remove(binding)
+        let claimed = self.bindings.get_mut(binding);
+        if let Some(id) = claimed.and_then(|claimed| claimed.object.take())
             && self.objects.get(&id) == Some(binding)
         {
             self.objects.remove(&id);
@@ -88,7 +98,7 @@ impl Claims {
     /// The object that `binding` feeds.
     #[must_use]
     pub fn fed_by(&self, binding: &BindingName) -> Option<Uuid> {
-        self.fed.get(binding).copied()
+        self.bindings.get(binding)?.object
     }
 
     /// `place` is configured for this CA certificate, and for no other.
@@ -111,15 +121,15 @@ impl Claims {
     /// `binding` asks for nothing any more.
     pub fn release(&mut self, binding: &BindingName) {
         self.claim_names(binding, &BTreeSet::new(), false);
-        self.claimed.remove(binding);
         self.release_object(binding);
         self.release_place(binding);
+        self.bindings.remove(binding);
     }
 
     /// Whether the binding that feeds the object `id` asks for `sni`; true if none of ours feeds it.
     #[must_use]
     pub fn is_wanted_by_feeder(&self, id: Uuid, sni: &Sni) -> bool {
-        let feeder = self.objects.get(&id).and_then(|feeder| self.claimed.get(feeder));
+        let feeder = self.objects.get(&id).and_then(|feeder| self.names_of(feeder));
         feeder.is_none_or(|names| names.contains(sni))
     }
 
