@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::bundle::LeafDigest;
 use crate::few::Few;
 use crate::names::{BindingName, Sni};
+use crate::packed::pack;
 
 /// What every binding of this sidecar asks for.
 #[derive(Clone, Debug, Default)]
@@ -116,6 +117,13 @@ impl Claims {
     #[must_use]
     pub fn place_of(&self, binding: &BindingName, digest: LeafDigest) -> Option<&Place> {
         self.placed.get(&digest).filter(|place| place.binding != *binding)
+    }
+
+    /// Takes no more room than is needed, after many were claimed.
+    pub fn pack(&mut self) {
+        pack(&mut self.names);
+        pack(&mut self.objects);
+        pack(&mut self.bindings);
     }
 
     /// `binding` asks for nothing any more.

@@ -15,6 +15,7 @@
 pub mod clock;
 pub mod few;
 pub mod names;
+pub(crate) mod packed;
 pub mod quote;
 pub mod settings;
 pub(crate) mod tls;

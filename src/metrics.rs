@@ -25,6 +25,7 @@ pub use self::families::{FAMILIES, MetricFamily};
 use crate::binding::Kind;
 use crate::clock::{Clock, Timestamp};
 use crate::names::BindingName;
+use crate::packed::pack;
 use crate::status::{BindingStatus, Shown, State, Status};
 
 /// The content type of Prometheus' own text format.
@@ -87,6 +88,11 @@ impl Metrics {
     /// far as Prometheus can tell.
     pub fn begin(&self, binding: &BindingName) {
         self.count(binding, |_| ());
+    }
+
+    /// Takes no more room than is needed, after many were begun.
+    pub fn pack(&self) {
+        pack(&mut self.of_bindings.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn count(&self, binding: &BindingName, count: impl FnOnce(&mut Counts)) {
@@ -213,13 +219,13 @@ fn families_of<'a>(open: &'a str, kind: &'a str) -> impl Iterator<Item = &'a str
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     /// By [`PushOutcome`].
-    pushes: [u64; PushOutcome::ALL.len()],
-    generations: u64,
-    contested: u64,
+    pushes: [u32; PushOutcome::ALL.len()],
+    generations: u32,
+    contested: u32,
 }
 
 /// The labels of a sample besides the binding, and the sample.
-type Sample = (Option<(&'static str, &'static str)>, u64);
+type Sample = (Option<(&'static str, &'static str)>, u32);
 
 impl Counts {
     fn of_pushes(&self) -> Vec<Sample> {
@@ -252,7 +258,8 @@ impl EncodeMetric for PerBinding {
             for (label, value) in (self.samples)(counts) {
                 let labels = [Some(("binding", name.as_ref())), label];
                 let labels: Vec<(&str, &str)> = labels.into_iter().flatten().collect();
-                ConstCounter::new(value).encode(encoder.encode_family(&labels.as_slice())?)?;
+                ConstCounter::new(u64::from(value))
+                    .encode(encoder.encode_family(&labels.as_slice())?)?;
             }
         }
         Ok(())

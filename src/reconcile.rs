@@ -202,6 +202,7 @@ impl<W: Wire> Reconciler<W> {
         ask: Ask,
         mut tell: impl FnMut(&[Conclusion]),
     ) -> Passed {
+        let known = self.ledger.memory.len();
         let changed = self.changed(woken, now).await;
         // Whether many keys are kept depends on what this Kong takes.
         let is_many = changed.len() >= MANY;
@@ -216,6 +217,9 @@ impl<W: Wire> Reconciler<W> {
         };
         let keeps_keys = !is_many || takes_all_together;
         let (found, ahead) = self.look_at_files(changed, keeps_keys, now, ask).await;
+        if self.ledger.memory.len() > known {
+            self.ledger.pack();
+        }
         let Found { mut passed, candidates, readables, file, is_all } = found;
         if !readables.is_empty() || self.ledger.reloads.is_under_way() {
             self.reload(readables, candidates.is_empty(), ask, now, &mut passed).await;

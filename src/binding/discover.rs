@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use super::{Binding, CERT, Configured, KEY, Kind};
 use crate::names::{BindingName, FoldedName};
+use crate::packed::pack;
 use crate::quote::Quoted;
 use crate::settings::{CertificateSettings, Settings};
 
@@ -66,6 +67,7 @@ impl Bindings {
     /// Looks for directories that hold a pair; returns what is odd about them and was not told
     /// before.
     pub fn look(&mut self) -> Vec<Oddity> {
+        let before = self.known.len();
         let Found { pairs, others, mut oddities } = Found::beneath(&self.certs_dir);
         self.candidates = others;
         for (name, directory) in pairs {
@@ -88,6 +90,9 @@ impl Bindings {
             }
         }
         self.insert_configured();
+        if self.known.len() > before {
+            pack(&mut self.known);
+        }
         // A configured one is missed as a binding, not as a directory.
         oddities.retain(
             |oddity| !matches!(oddity, Oddity::Half { name, .. } if self.like(name).is_some()),

@@ -24,6 +24,7 @@ use crate::kong::Failure;
 use crate::metrics::Metrics;
 use crate::names::BindingName;
 use crate::nginx::Reload;
+use crate::packed::pack;
 use crate::settings::Settings;
 use crate::volume::Files;
 
@@ -128,6 +129,13 @@ impl Ledger {
     /// The objects of bindings that take names from others.
     pub(super) fn takers(&self) -> impl Iterator<Item = Uuid> {
         self.takers.iter().filter_map(|name| self.claims.fed_by(name))
+    }
+
+    /// Takes no more room than is needed, after many became known.
+    pub(super) fn pack(&mut self) {
+        pack(&mut self.memory);
+        self.claims.pack();
+        self.metrics.pack();
     }
 
     /// What is remembered of a binding, if it is known.

@@ -21,12 +21,13 @@ impl Sidecar<'_> {
         for oddity in self.bindings.look() {
             tell!(LEFT_OUT, problem = %oddity);
         }
-        let mut changed = before != *self.bindings.candidates();
+        let changed = before != *self.bindings.candidates();
         for replaced in self.bindings.just_replaced() {
             self.points.forget(replaced);
             self.schedule.forget(replaced);
         }
         let known: Vec<_> = self.bindings.iter().cloned().collect();
+        let mut has_new = false;
         for binding in known {
             if self.points.knows(&binding.name) {
                 continue;
@@ -37,9 +38,12 @@ impl Sidecar<'_> {
                 self.schedule.be_independent(&binding.name);
             }
             self.schedule.at(&binding.name, Instant::now(), Trigger::Start);
-            changed = true;
+            has_new = true;
         }
-        changed
+        if has_new {
+            self.points.pack();
+        }
+        changed || has_new
     }
 
     /// Brings the kernel's watches in line with what is there now.

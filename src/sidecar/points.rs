@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::few::Few;
 use crate::names::BindingName;
+use crate::packed::pack;
 
 /// Where changes of each binding can be noticed, and whom a change there concerns.
 #[derive(Default)]
@@ -27,6 +28,12 @@ impl Points {
         }
         self.of.insert(binding.clone(), points.into());
         true
+    }
+
+    /// Takes no more room than is needed, after many were set.
+    pub(super) fn pack(&mut self) {
+        pack(&mut self.of);
+        pack(&mut self.bindings);
     }
 
     pub(super) fn forget(&mut self, binding: &BindingName) {

@@ -29,17 +29,18 @@ impl Sidecar<'_> {
             let status = Arc::make_mut(status);
             note(status, conclusions);
             if status.bindings.len() != self.bindings.len() {
-                status.bindings.retain(|name, _| self.bindings.named(name).is_some());
+                let mut known = std::mem::take(&mut status.bindings);
                 // What all of a kind start with is there once.
                 let mut starting = BTreeMap::new();
-                for binding in self.bindings.iter() {
+                let all = self.bindings.iter().map(|binding| {
                     let kind = binding.kind();
                     let one = starting.entry(kind).or_insert_with(|| {
                         Arc::new(BindingStatus { kind, ..BindingStatus::starting(now) })
                     });
-                    let known = status.bindings.entry(binding.name.clone());
-                    known.or_insert_with(|| Arc::clone(one));
-                }
+                    let known = known.remove(&binding.name);
+                    (binding.name.clone(), known.unwrap_or_else(|| Arc::clone(one)))
+                });
+                status.bindings = all.collect();
             }
             if let Some(around) = around {
                 status.kong = around.kong;
