@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use tokio::sync::mpsc;
 
 use crate::log::tell;
+use crate::packed::pack;
 use crate::quote::Quoted;
 
 /// Wake-ups that wait to be taken; more of them become one that says "everywhere".
@@ -223,6 +224,9 @@ impl Watch {
                 Err(error) if is_denied(&error) && !path.is_dir() => {}
                 Err(error) => self.polling = Some(with_mend(&error)),
             }
+        }
+        if !fresh.is_empty() {
+            pack(&mut self.watched);
         }
         fresh
     }

@@ -210,13 +210,13 @@ impl Ledger {
         let held_facts = held.map(|held| &held.facts);
         let memory = self.memory(name, now);
         memory.settled = decided.settled;
-        memory.left = decided.desired.left();
+        memory.left_to = decided.desired.left().into_values().collect();
         memory.note_pair(pair(facts, held_facts));
         if decided.is_revert {
             self.note_revert(name, now);
         }
         let memory = self.memory(name, now);
-        memory.doubted.clone_from(&decided.unreferenced);
+        memory.note_doubted(&decided.unreferenced);
         memory.note_held(held_facts.and_then(|facts| facts.as_ref().ok()));
         // What is written is shown when it is there.
         if !decided.decision.writes() {
@@ -290,7 +290,7 @@ impl Ledger {
         facts: &Facts,
         now: Timestamp,
     ) {
-        let doubted = self.memory(name, now).doubted.clone();
+        let doubted = self.memory(name, now).doubted();
         let mut warnings = warnings(desired, held, facts, &doubted, now);
         warnings.extend(self.unasked(held.and_then(Held::certificate)));
         let status = self.memory(name, now).status_mut();
@@ -366,7 +366,7 @@ impl Memory {
 
     /// Kong was looked at for a candidate.
     fn note_look(&mut self, candidate: &Candidate) {
-        self.refused_members.clone_from(&candidate.refused);
+        self.note_refused_members(&candidate.refused);
         if matches!(&candidate.query, Query::Authorities { doubted } if !doubted.is_empty()) {
             self.note_lookup();
         }
@@ -375,6 +375,6 @@ impl Memory {
     /// Nothing may refer to what Kong did not hold before; the next look asks.
     fn doubt(&mut self, desired: &Desired) -> Option<Again> {
         self.doubt_all(desired.created_authorities().map(|object| object.id));
-        (!self.doubted.is_empty()).then_some(Again::After(Duration::ZERO))
+        (!self.doubted().is_empty()).then_some(Again::After(Duration::ZERO))
     }
 }

@@ -111,8 +111,10 @@ impl Ledger {
         }
         let read = binding.source().read_as(seen, &*files);
         let identity = read.as_ref().ok().map(Generation::identity);
-        memory.written = identity.unwrap_or(seen).modified;
-        let written = memory.written;
+        let written = identity.unwrap_or(seen).modified;
+        if let Some(files) = &mut memory.read_by_nginx {
+            files.written = written;
+        }
         memory.note_identity(identity);
         let judged = match &read {
             Ok(generation) => self.judge(&binding, generation, now),
@@ -252,7 +254,7 @@ impl Ledger {
             Wish::License(..) => Query::Licenses,
         };
         let memory = self.known(&binding.name);
-        let refused = memory.map(|memory| memory.refused_members.clone()).unwrap_or_default();
+        let refused = memory.map(Memory::refused_members).unwrap_or_default();
         Candidate { binding, wish, query, refused }
     }
 
@@ -303,7 +305,7 @@ impl Memory {
         for problem in frozen.iter().filter(|mount| !self.frozen.contains(mount)) {
             tell!(NEVER_RENEWED, binding = %binding.name, %problem);
         }
-        self.frozen = frozen;
+        self.frozen = frozen.into();
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::memory::{Memory, Pair};
+use super::memory::{Memory, Pair, ReadByNginx};
 use super::plan::{Candidate, Decided, Look, Plan, Planned};
 use super::proving::Proof;
 use super::reloading::Reloads;
@@ -94,8 +94,8 @@ impl Ledger {
         }
         let memory = self.memory(&binding.name, now);
         memory.status_mut().kind = binding.kind();
-        memory.source =
-            (binding.kind() == Kind::Reload).then(|| Box::new(binding.source().clone()));
+        memory.read_by_nginx = (binding.kind() == Kind::Reload)
+            .then(|| Box::new(ReadByNginx { source: binding.source().clone(), written: None }));
         match &binding.material {
             Material::Certificate(settings) => {
                 let id = self.own.certificate_of(&binding.name, settings);
@@ -232,7 +232,7 @@ impl Ledger {
             && settled == Some(facts.fingerprint)
             && memory.is_some_and(|memory| !memory.repairing)
             && refused.is_none();
-        let doubted = memory.map(|memory| memory.doubted.clone()).unwrap_or_default();
+        let doubted = memory.map(Memory::doubted).unwrap_or_default();
         let unreferenced = &doubted - look.running.cleared();
         let decided =
             Box::new(Decided { desired, decision, settled, waits_for, unreferenced, is_revert });
@@ -286,7 +286,7 @@ impl Ledger {
                 && used.any(|object| places.contains(&object.id))
         };
         let is_disturbed = |name: &BindingName, memory: &Memory| {
-            memory.left.values().any(was_written) || was_used(name, memory)
+            memory.left_to.iter().any(was_written) || was_used(name, memory)
         };
         let disturbed = self.memory.iter().filter(|(name, memory)| is_disturbed(name, memory));
         disturbed.map(|(name, _)| name.clone()).collect()

@@ -1,7 +1,7 @@
 //! What is remembered of a binding from pass to pass; nothing in it is secret, and nothing outlives
 //! the process.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +14,6 @@ use crate::decide::{FLAP_WINDOW, REVERT_WINDOW};
 use crate::desired::Owner;
 use crate::held::{Held, Snapshot};
 use crate::kong::{Failure, Refused};
-use crate::names::Sni;
 use crate::reconcile::subject::Proving;
 use crate::status::{BindingStatus, Shown, State};
 use crate::volume::{Files, FrozenMount, Identity, Source};
@@ -41,20 +40,39 @@ pub(super) struct RefusedWrite {
     pub(super) since: Instant,
 }
 
+/// What is remembered of CA certificates, of which a file may hold many.
+#[derive(Debug, Default)]
+struct Members {
+    /// Those that Kong refused.
+    refused: Refused,
+    /// Those that were written, and to which nothing in Kong referred when last seen.
+    doubted: BTreeSet<Uuid>,
+    /// How often that was looked up, and when last.
+    lookups: Option<(u8, Instant)>,
+}
+
+/// Files that nginx reads itself.
+#[derive(Debug)]
+pub(super) struct ReadByNginx {
+    /// Where they lie.
+    pub(super) source: Source,
+    /// When they were written, if the file system tells.
+    pub(super) written: Option<SystemTime>,
+}
+
+/// There are thousands of it: what is rarely there has its room elsewhere.
 #[derive(Debug)]
 pub(super) struct Memory {
     /// Where the binding stood last; shared with what is told, unless that says more.
     pub(super) status: Arc<BindingStatus>,
     /// Mounts of the files that never show a renewal.
-    pub(super) frozen: Vec<FrozenMount>,
+    pub(super) frozen: Box<[FrozenMount]>,
     /// cert-manager's temporary certificate is in the files.
     pub(super) is_temporary: bool,
     /// The files as they were last read.
     identity: Option<Identity>,
-    /// When they were written, if the file system tells.
-    pub(super) written: Option<SystemTime>,
-    /// Where files lie that nginx reads itself.
-    pub(super) source: Option<Box<Source>>,
+    /// `None` of what is brought to Kong.
+    pub(super) read_by_nginx: Option<Box<ReadByNginx>>,
     second_looks: u8,
     /// The bundle that was last in the files.
     fingerprint: Option<Fingerprint>,
@@ -70,8 +88,8 @@ pub(super) struct Memory {
     pub(super) sent: Option<Box<(Uuid, Fingerprint)>>,
     /// The present pair of file and held, unless they agree, and when it was first seen.
     pub(super) pair: Option<Box<(Pair, Instant)>>,
-    /// Names that were left to others.
-    pub(super) left: BTreeMap<Sni, Owner>,
+    /// To whom names were left.
+    pub(super) left_to: Box<[Owner]>,
     reverts: Box<[Instant]>,
     /// When we wrote a bundle lately.
     pushes: Box<[Instant]>,
@@ -84,12 +102,8 @@ pub(super) struct Memory {
     pub(super) refused: Option<Box<RefusedWrite>>,
     /// Another writer was first, each time that Kong was looked at again.
     pub(super) is_in_conflict: bool,
-    /// CA certificates of the file that Kong refused.
-    pub(super) refused_members: Refused,
-    /// CA certificates that were written, and to which nothing in Kong referred when last seen.
-    pub(super) doubted: BTreeSet<Uuid>,
-    /// How often that was looked up, and when last.
-    lookups: Option<(u8, Instant)>,
+    /// `None` while there is nothing to remember of CA certificates.
+    members: Option<Box<Members>>,
     /// What handshakes should show.
     pub(super) proving: Option<Box<Proving>>,
 }
@@ -98,11 +112,10 @@ impl Memory {
     pub(super) fn new(now: Timestamp) -> Self {
         Self {
             status: Arc::new(BindingStatus::starting(now)),
-            frozen: Vec::new(),
+            frozen: Box::default(),
             is_temporary: false,
             identity: None,
-            written: None,
-            source: None,
+            read_by_nginx: None,
             second_looks: 0,
             fingerprint: None,
             is_present: false,
@@ -111,16 +124,14 @@ impl Memory {
             settled: None,
             sent: None,
             pair: None,
-            left: BTreeMap::new(),
+            left_to: Box::default(),
             reverts: Box::default(),
             pushes: Box::default(),
             last_write: None,
             repairing: false,
             refused: None,
             is_in_conflict: false,
-            refused_members: Refused::default(),
-            doubted: BTreeSet::new(),
-            lookups: None,
+            members: None,
             proving: None,
         }
     }
@@ -158,6 +169,11 @@ impl Memory {
         }
     }
 
+    /// When the files that nginx reads itself were written, if the file system tells.
+    pub(super) fn written(&self) -> Option<SystemTime> {
+        self.read_by_nginx.as_deref()?.written
+    }
+
     /// Whether the files are as they were when they were read.
     pub(super) fn has_read(&self, identity: Identity) -> bool {
         self.identity == Some(identity)
@@ -185,8 +201,9 @@ impl Memory {
 
     /// Whether the files may be half written: they are not as they were judged, or not judged yet.
     pub(super) fn is_changing(&self, files: &dyn Files) -> bool {
-        let is_same = |source: &Source| self.identity == Some(source.identity(files));
-        let is_as_judged = self.second_looks == 0 && self.source.as_deref().is_none_or(is_same);
+        let is_same = |read: &ReadByNginx| self.identity == Some(read.source.identity(files));
+        let is_as_judged =
+            self.second_looks == 0 && self.read_by_nginx.as_deref().is_none_or(is_same);
         self.status.state != State::Invalid && !is_as_judged
     }
 
@@ -213,7 +230,7 @@ impl Memory {
             self.fingerprint = Some(bundle);
             self.unsettled_since = Some(Instant::now());
             self.is_in_conflict = false;
-            self.refused_members = Refused::default();
+            self.note_refused_members(&Refused::default());
         }
         is_new
     }
@@ -288,27 +305,53 @@ impl Memory {
         self.last_write.map_or(Duration::MAX, |at| at.elapsed())
     }
 
+    /// The CA certificates of the file that Kong refused.
+    pub(super) fn refused_members(&self) -> Refused {
+        self.members.as_deref().map(|members| members.refused.clone()).unwrap_or_default()
+    }
+
+    /// Kong refused these, and no others.
+    pub(super) fn note_refused_members(&mut self, refused: &Refused) {
+        if self.members.is_some() || !refused.is_empty() {
+            self.members.get_or_insert_default().refused.clone_from(refused);
+        }
+    }
+
+    /// The CA certificates that were written, and to which nothing in Kong referred when last seen.
+    pub(super) fn doubted(&self) -> BTreeSet<Uuid> {
+        self.members.as_deref().map(|members| members.doubted.clone()).unwrap_or_default()
+    }
+
+    /// To these nothing in Kong refers, of those that were doubted.
+    pub(super) fn note_doubted(&mut self, doubted: &BTreeSet<Uuid>) {
+        if self.members.is_some() || !doubted.is_empty() {
+            self.members.get_or_insert_default().doubted.clone_from(doubted);
+        }
+    }
+
     /// These are in Kong since this pass, and nothing may refer to them yet.
     pub(super) fn doubt_all(&mut self, ids: impl IntoIterator<Item = Uuid>) {
-        let before = self.doubted.len();
-        self.doubted.extend(ids);
-        if self.doubted.len() > before {
-            self.lookups = None;
+        for id in ids {
+            let members = self.members.get_or_insert_default();
+            if members.doubted.insert(id) {
+                members.lookups = None;
+            }
         }
     }
 
     /// The CA certificates of which it is time to look up what refers to them.
     pub(super) fn to_look_up(&self) -> BTreeSet<Uuid> {
-        let is_due = self
-            .lookups
+        let lookups = self.members.as_deref().and_then(|members| members.lookups);
+        let is_due = lookups
             .is_none_or(|(count, last)| count < FIRST_LOOKUPS || last.elapsed() >= LOOKUP_INTERVAL);
-        if is_due { self.doubted.clone() } else { BTreeSet::new() }
+        if is_due { self.doubted() } else { BTreeSet::new() }
     }
 
     /// It was looked up.
     pub(super) fn note_lookup(&mut self) {
-        let count = self.lookups.map_or(0, |(count, _)| count);
-        self.lookups = Some((count.saturating_add(1), Instant::now()));
+        let lookups = &mut self.members.get_or_insert_default().lookups;
+        let count = lookups.map_or(0, |(count, _)| count);
+        *lookups = Some((count.saturating_add(1), Instant::now()));
     }
 
     /// File and Kong agree on `facts`.
@@ -321,7 +364,7 @@ impl Memory {
         self.repairing = false;
         self.refused = None;
         self.is_in_conflict = false;
-        self.refused_members = Refused::default();
+        self.note_refused_members(&Refused::default());
     }
 
     /// File and Kong agreed before we looked: that took no time that we know.

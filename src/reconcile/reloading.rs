@@ -297,7 +297,7 @@ impl Ledger {
             let Some(read) = known.read else { continue };
             let memory = self.memory.get(name).map(Box::as_ref);
             let is_there = memory.and_then(Memory::present) == Some(read);
-            let lay_there = memory.is_some_and(|memory| !may_be_newer(memory.written, loaded));
+            let lay_there = memory.is_some_and(|memory| !may_be_newer(memory.written(), loaded));
             if !(is_there && lay_there) {
                 known.read = None;
                 known.perhaps = is_there.then_some(read);

@@ -471,7 +471,7 @@ impl Ledger {
     }
 
     fn doubted(&self) -> BTreeSet<Uuid> {
-        self.memory.values().flat_map(|memory| memory.doubted.iter().copied()).collect()
+        self.memory.values().flat_map(|memory| memory.doubted()).collect()
     }
 
     fn file_refused(&mut self, name: &BindingName, why: &Failure, now: Timestamp) -> Conclusion {

@@ -127,6 +127,12 @@ struct Refusal {
 }
 
 impl Refused {
+    /// Whether Kong would have all of it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Why, of all of them.
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {

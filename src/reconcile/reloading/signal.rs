@@ -166,7 +166,7 @@ impl Ledger {
         let holds_up = |(name, memory): &(&BindingName, &Memory)| {
             let is_unfit = matches!(memory.status.state, State::Invalid | State::NotYetValid);
             // What nginx has read as it is, is no reason to keep back others.
-            is_unfit && !is_read(name, memory) && may_be_newer(memory.written, seen.loaded)
+            is_unfit && !is_read(name, memory) && may_be_newer(memory.written(), seen.loaded)
         };
         others.find(holds_up).map(|(name, _)| name.clone())
     }
