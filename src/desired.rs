@@ -354,9 +354,12 @@ pub fn desired(
 }
 
 /// Objects of those who would undo what we write are left to them.
-fn demand_no_other_controller(id: Uuid, tags: &BTreeSet<String>) -> Result<(), Refusal> {
+fn demand_no_other_controller<'a>(
+    id: Uuid,
+    tags: impl IntoIterator<Item = &'a String>,
+) -> Result<(), Refusal> {
     let foreign = |tag: &&String| *tag == INGRESS_CONTROLLER || tag.starts_with(MANAGED_BY);
-    match tags.iter().find(foreign) {
+    match tags.into_iter().find(foreign) {
         Some(tag) => Err(Refusal::OtherController { id, tag: Quoted::new(tag) }),
         None => Ok(()),
     }

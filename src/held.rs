@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 use crate::bundle::{Authority, Facts, Fingerprint, LeafDigest, Reason, held_facts};
+use crate::few::Few;
 
 /// The tag of Kong's own ingress controller, which would undo what we write.
 pub(crate) const INGRESS_CONTROLLER: &str = "managed-by-ingress-controller";
@@ -24,9 +25,9 @@ pub struct HeldCertificate {
     /// What its main pair alone serves, where there is a second one.
     pub main_facts: Option<Result<Facts, Reason>>,
     /// The names of its SNIs, as Kong stores them.
-    pub snis: BTreeSet<String>,
+    pub snis: Few<String>,
     /// Its tags.
-    pub tags: BTreeSet<String>,
+    pub tags: Few<String>,
     /// Sent back with a PUT, which resets it otherwise. Seconds since the Unix epoch.
     pub created_at: Option<i64>,
     /// Certificate or key is a `{vault://…}` reference.
@@ -40,8 +41,8 @@ pub(crate) struct RawCertificate<'a> {
     pub(crate) cert_alt: Option<&'a str>,
     /// One of its keys is a `{vault://…}` reference.
     pub(crate) has_key_reference: bool,
-    pub(crate) snis: BTreeSet<String>,
-    pub(crate) tags: BTreeSet<String>,
+    pub(crate) snis: Few<String>,
+    pub(crate) tags: Few<String>,
     pub(crate) created_at: Option<i64>,
 }
 

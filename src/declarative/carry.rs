@@ -32,10 +32,10 @@ impl Document {
     /// objects with our tag, and their names unless someone has them here.
     pub fn carry_over(&mut self, running: &Self, own_tag: &str) {
         let names: HashSet<String> = self.names().map(str::to_owned).collect();
-        let is_ours = |tags: &BTreeSet<String>| tags.contains(own_tag);
+        let is_ours = |tag: &String| tag == own_tag;
         let present: HashSet<Uuid> = self.objects(Entity::Certificate).map(|(id, _)| id).collect();
         for held in running.certificates() {
-            if is_ours(&held.tags) && !present.contains(&held.id) {
+            if held.tags.iter().any(is_ours) && !present.contains(&held.id) {
                 let snis = held.snis.into_iter().filter(|name| !names.contains(name)).collect();
                 let fields = OwnFields { snis: &snis, tags: &held.tags };
                 self.carry_certificate(running, held.id, Some(fields));
@@ -43,7 +43,7 @@ impl Document {
         }
         let present: HashSet<Uuid> = self.objects(Entity::Authority).map(|(id, _)| id).collect();
         for held in running.authorities() {
-            if is_ours(&held.tags) && !present.contains(&held.id) {
+            if held.tags.iter().any(is_ours) && !present.contains(&held.id) {
                 let (id, cert, tags) = (held.id, &*held.cert, Some(&held.tags));
                 self.put(Entry::Authority { id, cert, tags });
             }

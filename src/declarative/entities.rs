@@ -166,7 +166,7 @@ fn held(id: Uuid, object: &Map, snis: BTreeSet<String>) -> HeldCertificate {
         cert: object.text("cert").unwrap_or_default(),
         cert_alt: object.text("cert_alt"),
         has_key_reference: keys.any(is_reference),
-        snis,
+        snis: snis.into(),
         tags: tags(object).map(str::to_owned).collect(),
         created_at: created_at(object),
     };

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::Document;
 use super::entities::{Entity, SNIS, ids, name_of, owner, tags};
 use super::value::{Map, Value};
+use crate::few::Few;
 
 /// An object as it should be.
 #[derive(Clone, Copy)]
@@ -64,9 +65,9 @@ pub enum AltPair<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct OwnFields<'a> {
     /// All its names but those that are taken.
-    pub snis: &'a BTreeSet<String>,
+    pub snis: &'a Few<String>,
     /// All its tags.
-    pub tags: &'a BTreeSet<String>,
+    pub tags: &'a Few<String>,
 }
 
 impl Document {
@@ -128,7 +129,7 @@ impl Document {
     }
 
     /// Gives a certificate its names: all that are wanted (`None`: those that it has) and taken.
-    fn set_names(&mut self, id: Uuid, wanted: Option<&BTreeSet<String>>, take: &BTreeSet<String>) {
+    fn set_names(&mut self, id: Uuid, wanted: Option<&Few<String>>, take: &BTreeSet<String>) {
         let mut missing: BTreeSet<&str> =
             wanted.into_iter().flatten().chain(take).map(String::as_str).collect();
         let is_to_go = |name: &str| {
@@ -250,16 +251,17 @@ fn clear(object: &mut Map, field: &str) -> bool {
 }
 
 /// A set: those that stay keep their order.
-fn set_tags(object: &mut Map, wanted: &BTreeSet<String>) -> bool {
+fn set_tags<'a>(object: &mut Map, wanted: impl IntoIterator<Item = &'a String>) -> bool {
+    let wanted: BTreeSet<&str> = wanted.into_iter().map(String::as_str).collect();
     let present: BTreeSet<&str> = tags(object).collect();
-    if present.iter().copied().eq(wanted.iter().map(String::as_str)) {
+    if present == wanted {
         return false;
     }
     if wanted.is_empty() {
         return clear(object, "tags");
     }
     let stay = tags(object).filter(|tag| wanted.contains(*tag));
-    let new = wanted.iter().map(String::as_str).filter(|tag| !present.contains(tag));
+    let new = wanted.iter().copied().filter(|tag| !present.contains(tag));
     let tags = stay.chain(new).map(Value::text).collect();
     object.set("tags", Value::List(tags));
     true

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{Owner, Refusal, Want, demand_no_other_controller};
 use crate::bundle::{Facts, Fingerprint, Reason};
+use crate::few::Few;
 use crate::held::{Held, HeldCertificate, HeldObject, Snapshot};
 use crate::names::Sni;
 use crate::quote::Quoted;
@@ -83,9 +84,9 @@ pub enum Footing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFields {
     /// All its SNIs.
-    pub snis: BTreeSet<String>,
+    pub snis: Few<String>,
     /// All its tags.
-    pub tags: BTreeSet<String>,
+    pub tags: Few<String>,
     /// Kept as Kong has it; left out, Kong resets it.
     pub created_at: Option<i64>,
 }
@@ -267,6 +268,7 @@ fn ours(
     let mut tags: BTreeSet<String> = asking.settings.tags.iter().map(ToString::to_string).collect();
     tags.insert(asking.want.own.tag().to_owned());
     tags.extend(held.into_iter().flat_map(|held| held.tags.iter().cloned()));
+    let (snis, tags): (Few<_>, Few<_>) = (snis.into(), tags.into());
     let differ =
         !take.is_empty() || held.is_some_and(|held| held.snis != snis || held.tags != tags);
     let created_at = held.and_then(|held| held.created_at);
@@ -371,8 +373,8 @@ mod tests {
             id: numbered(id),
             facts: Ok(facts(names)),
             main_facts: None,
-            snis: strings(snis),
-            tags: strings(tags),
+            snis: strings(snis).into(),
+            tags: strings(tags).into(),
             created_at: Some(1),
             is_reference: false,
         }
@@ -418,7 +420,7 @@ mod tests {
         fn fields(&self, names: &[&str]) -> (u128, Vec<String>, Vec<String>, bool) {
             let desired = self.desired(&facts(names)).unwrap();
             let Footing::Ours { fields, differ } = desired.footing else { panic!("not ours") };
-            let list = |set: BTreeSet<String>| set.into_iter().collect();
+            let list = |few: Few<String>| few.into_iter().collect();
             (number(desired.id), list(fields.snis), list(fields.tags), differ)
         }
 
@@ -551,7 +553,7 @@ mod tests {
         let desired = taking.desired(&facts(&["a.test", "b.test"])).unwrap();
         assert_eq!(desired.take, ["b.test".parse().unwrap()].into());
         let Footing::Ours { fields, differ } = desired.footing else { panic!("not ours") };
-        assert_eq!((fields.snis, differ), (strings(&["a.test"]), true));
+        assert_eq!((fields.snis, differ), (strings(&["a.test"]).into(), true));
     }
 
     #[test]

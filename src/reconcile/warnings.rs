@@ -19,7 +19,7 @@ pub(super) fn objects(desired: &Desired, held: &Held) -> Vec<ObjectStatus> {
     match desired {
         Desired::Certificate(desired, _) => {
             let adopted = matches!(desired.footing, Footing::Adopted { .. });
-            let snis = held.certificate().map(|held| held.snis.clone().into()).unwrap_or_default();
+            let snis = held.certificate().map(|held| held.snis.clone()).unwrap_or_default();
             vec![ObjectStatus { snis, ..plain(desired.id, adopted) }]
         }
         Desired::Authorities(desired) => {

@@ -170,8 +170,8 @@ fn whole(id: Option<Uuid>, bundle: &Pairs, fields: &CertificateFields) -> Bytes 
         key: &'a str,
         cert_alt: Option<String>,
         key_alt: Option<&'a str>,
-        snis: &'a BTreeSet<String>,
-        tags: &'a BTreeSet<String>,
+        snis: &'a [String],
+        tags: &'a [String],
         #[serde(skip_serializing_if = "Option::is_none")]
         created_at: Option<i64>,
     }
