@@ -179,29 +179,30 @@ pub(super) fn encode(label: &str, der: &[u8]) -> Zeroizing<String> {
     let lines = der.len().div_ceil(BYTES_A_LINE);
     // No growing: that would leave copies of a key behind.
     let room = 2 * (label.len() + 20) + lines * (COLUMNS + 1);
-    let mut text = Zeroizing::new(String::with_capacity(room));
+    let mut text = Zeroizing::new(Vec::with_capacity(room));
     for part in ["-----BEGIN ", label, "-----\n"] {
-        text.push_str(part);
+        text.extend_from_slice(part.as_bytes());
     }
     for line in der.chunks(BYTES_A_LINE) {
         for group in line.chunks(3) {
-            text.extend(base64(group));
+            text.extend_from_slice(&base64(group));
         }
-        text.push('\n');
+        text.push(b'\n');
     }
     for part in ["-----END ", label, "-----\n"] {
-        text.push_str(part);
+        text.extend_from_slice(part.as_bytes());
     }
-    text
+    // It is text, and stays where it is.
+    Zeroizing::new(String::from_utf8(std::mem::take(&mut text)).unwrap_or_default())
 }
 
 /// Four characters for up to three bytes.
-fn base64(group: &[u8]) -> [char; 4] {
+fn base64(group: &[u8]) -> [u8; 4] {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let byte = |place: usize| usize::from(group.get(place).copied().unwrap_or(0));
     let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
     std::array::from_fn(|place| {
-        if place > group.len() { '=' } else { char::from(ALPHABET[bits >> (18 - 6 * place) & 63]) }
+        if place > group.len() { b'=' } else { ALPHABET[bits >> (18 - 6 * place) & 63] }
     })
 }
 
