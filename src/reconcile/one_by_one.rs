@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use futures_util::future::poll_immediate;
-use futures_util::stream::{self, FuturesOrdered, StreamExt as _};
+use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
 use tokio::task::yield_now;
 
 use super::ahead::Ahead;
@@ -18,10 +19,11 @@ use crate::kong::{Failure, Kong, Shared, Wire};
 use crate::names::Sni;
 use crate::quote::Quoted;
 
-/// From so many bindings on, Kong is read by pages, and keys are not kept meanwhile.
+/// From so many bindings on, Kong is read by pages, and keys are not kept meanwhile; and no more are
+/// under way at a time, however many connections there are.
 pub(super) const MANY: usize = 32;
-/// So many writes are under way for each connection: while one is answered the next is at hand, and
-/// the keys of no more are in memory.
+/// So many are under way for each connection: while one is answered the next is at hand. Of many
+/// bindings the keys of no more are in memory.
 const UNDER_WAY: usize = 2;
 /// What so many came to is told while the others go on.
 const TOLD_TOGETHER: usize = 4 * MANY;
@@ -98,22 +100,26 @@ impl<W: Wire> Reconciler<W> {
 
     /// Writes what is planned to be written.
     async fn apply(&self, planned: Vec<Planned>, now: Timestamp) -> Vec<(Planned, Outcome)> {
-        let mut under_way = FuturesOrdered::new();
+        let most = MANY.min(self.connections * UNDER_WAY);
+        let mut under_way = FuturesUnordered::new();
         let mut applied = Vec::new();
-        for one in planned {
-            if under_way.len() == self.connections * UNDER_WAY {
+        for (place, one) in planned.into_iter().enumerate() {
+            if under_way.len() == most {
                 applied.extend(under_way.next().await);
             }
             let is_put_down = one.candidate.wish.is_put_down();
-            under_way.push_back(self.apply_in_turn(one, now));
+            under_way.push(self.apply_in_turn(one, now).map(move |done| (place, done)));
             if is_put_down {
                 // Its keys are read and it is sent before those of the next are read.
-                applied.extend(poll_immediate(under_way.next()).await.flatten());
+                while let Some(done) = poll_immediate(under_way.next()).await.flatten() {
+                    applied.push(done);
+                }
                 yield_now().await;
             }
         }
         applied.extend(under_way.collect::<Vec<_>>().await);
-        applied
+        applied.sort_unstable_by_key(|(place, _)| *place);
+        applied.into_iter().map(|(_, done)| done).collect()
     }
 
     /// Keys that were given away are at hand as long as the write takes.

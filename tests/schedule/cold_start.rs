@@ -7,8 +7,8 @@ use super::*;
 
 /// So many are read by pages, and not all under way at a time.
 const COUNT: usize = 80;
-/// So many are.
-const UNDER_WAY: usize = 32;
+/// So many are: two for each connection.
+const UNDER_WAY: usize = 8;
 /// Longer than it takes until Kong is compared again.
 const RESYNC: Duration = Duration::from_secs(6 * 60);
 
@@ -287,4 +287,27 @@ async fn a_creation_that_is_answered_with_another_id_is_no_success() {
     // It has our name, and nobody else's: it is taken over.
     until_all_in_sync(&pod).await;
     assert_eq!(objects(&kong), COUNT);
+}
+
+/// Those between them are in place, and take no connection.
+#[tokio::test(flavor = "local", start_paused = true)]
+async fn all_connections_are_used_where_few_of_many_are_to_be_written() {
+    const CONNECTIONS: usize = 4;
+    const APART: usize = 10;
+    let ([pair, ..], kong) = (generations(), KongInProcess::new());
+    let mut pod = pod_with(&pair);
+    pod.start(&kong);
+    until_all_in_sync(&pod).await;
+    pod.stop().await;
+    for number in (1..COUNT).step_by(APART) {
+        let delete = Request::json("DELETE", &path_of(&format!("x{number:02}")), &json!({}));
+        kong.model().answer(&delete);
+    }
+    let before = count(&kong, "POST");
+    pod.start(&kong);
+    until_all_in_sync(&pod).await;
+    assert_eq!(objects(&kong), COUNT);
+    // Calls take as long as each other: those that are made together are made at one time.
+    let times: BTreeSet<Duration> = kong.times_of("POST")[before..].iter().copied().collect();
+    assert_eq!(times.len(), COUNT / APART / CONNECTIONS, "{times:?}");
 }
