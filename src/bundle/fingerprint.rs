@@ -35,7 +35,7 @@ impl Fingerprint {
         Self(hash.finalize().into())
     }
 
-    /// Of a text as it is, which is no certificate, and may be a secret.
+    /// Of a text as it is, which may be a secret: no identity of certificates.
     #[must_use]
     pub fn of_text(text: &[u8]) -> Self {
         let mut hash = Sha256::new();

@@ -7,15 +7,18 @@ use std::sync::{Mutex, PoisonError};
 use crate::bundle::{Facts, Fingerprint, Reason};
 use crate::held::parsed_facts;
 
-/// As many as most sidecars keep in Kong, and no more than 40 KB.
+/// As many as most sidecars keep in Kong.
 const MOST: usize = 64;
+/// Of certificates with more names nothing is kept. With it, all is about 100 KB at most.
+const MOST_NAMES: usize = 16;
 
-/// Of the two texts of an object: no text is kept.
+/// Digests of the two texts of an object. What else someone put beside the certificates may be a
+/// secret: they are not shown.
 type Texts = (Fingerprint, Option<Fingerprint>);
 
 /// Facts of certificates by their texts, of which they follow and of nothing else. The oldest make
 /// room.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(in crate::kong) struct Known(Mutex<VecDeque<(Texts, Result<Facts, Reason>)>>);
 
 impl Known {
@@ -28,6 +31,9 @@ impl Known {
             return facts.clone();
         }
         let facts = parsed_facts(cert, cert_alt);
+        if facts.as_ref().is_ok_and(|facts| facts.names.len() > MOST_NAMES) {
+            return facts;
+        }
         if known.len() == MOST {
             known.pop_front();
         }
@@ -65,14 +71,17 @@ mod tests {
     }
 
     #[test]
-    fn what_was_parsed_lately_is_not_parsed_again() {
+    fn what_was_parsed_lately_is_not_parsed_again_unless_it_has_many_names() {
         let pki = Pki::new();
         let [first, second] = ["a.test", "b.test"].map(|name| pki.pair(&[name]).chain_pem());
         let known = Known::default();
-        let parsed = [&first, &second, &first, &first].map(|text| {
+        let names: Vec<String> = (0..=MOST_NAMES).map(|number| format!("n{number}.test")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let many = pki.pair(&names).chain_pem();
+        let parsed = [&first, &second, &first, &first, &many].map(|text| {
             known.facts(text, None).unwrap();
             known.0.lock().unwrap().len()
         });
-        assert_eq!(parsed, [1, 2, 2, 2]);
+        assert_eq!(parsed, [1, 2, 2, 2, 2]);
     }
 }
