@@ -363,10 +363,11 @@ impl From<CertificateSettings> for Configured {
 
 /// The pairs in the files of a [`Configured`], or of a pair that nginx reads.
 fn pairs(files: &[PathBuf], generation: &Generation) -> Result<Pairs, Invalid> {
-    let read = |path| read(path, generation);
-    let pair = |cert, key| PairSource { cert: read(cert), key: read(key) };
-    let alt = files.get(2).zip(files.get(3)).map(|(cert, key)| pair(cert, key));
-    Pairs::parse(pair(&files[0], &files[1]), alt)
+    let pair = |at: usize| PairSource {
+        cert: read(&files[at], generation),
+        key: read(&files[at + 1], generation),
+    };
+    Pairs::parse(pair(0), (files.len() > 2).then(|| pair(2)))
 }
 
 fn read<'a>(path: &'a Path, generation: &'a Generation) -> BundleSource<'a> {

@@ -48,8 +48,8 @@ pub struct Source {
 impl Source {
     /// `names` are absolute, unless they are said to be [beneath](Self::beneath) a directory.
     ///
-    /// Of each file's own directory, that one, and the one [above](Self::within) it, the nearest that
-    /// holds `..data` is that file's volume root.
+    /// Of a file's own directory, the one that it is beneath, and the one that it is
+    /// [within](Self::within), the nearest that holds `..data` is its volume's root.
     #[must_use]
     pub fn new(names: impl Into<Arc<[PathBuf]>>) -> Self {
         Self { names: names.into(), directory: None, above: None, limit: LARGEST_FILE }

@@ -201,6 +201,7 @@ impl Watch {
     /// Returns the paths that are watched newly.
     fn replace(&mut self, targets: BTreeMap<Arc<Path>, Inode>) -> BTreeSet<Arc<Path>> {
         let Some(watcher) = self.watcher.as_mut() else { return BTreeSet::new() };
+        let before = self.watched.len();
         self.watched.retain(|path, inode| {
             let stays = targets.get(path) == Some(inode);
             if !stays {
@@ -225,7 +226,7 @@ impl Watch {
                 Err(error) => self.polling = Some(with_mend(&error)),
             }
         }
-        if !fresh.is_empty() {
+        if self.watched.len() > before {
             pack(&mut self.watched);
         }
         fresh

@@ -109,8 +109,9 @@ impl Ledger {
             }
             // Kong holds each CA once, and licences without names: no two of them can fight.
             Material::Authorities(settings) => {
-                let place = settings.id.map(|id| (binding.name.clone(), (Entity::Authority, id)));
-                self.places.extend(place);
+                if let Some(id) = settings.id {
+                    self.places.insert(binding.name.clone(), (Entity::Authority, id));
+                }
             }
             Material::License(settings) => {
                 let id = settings.id.unwrap_or_else(|| self.own.license(&binding.name));

@@ -60,7 +60,7 @@ pub(super) struct ReadByNginx {
     pub(super) written: Option<SystemTime>,
 }
 
-/// There are thousands of it: what is rarely there has its room elsewhere.
+/// There may be thousands of them: what is rarely there has its room elsewhere.
 #[derive(Debug)]
 pub(super) struct Memory {
     /// Where the binding stood last; shared with what is told, unless that says more.

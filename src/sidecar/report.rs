@@ -37,8 +37,8 @@ impl Sidecar<'_> {
                     let one = starting.entry(kind).or_insert_with(|| {
                         Arc::new(BindingStatus { kind, ..BindingStatus::starting(now) })
                     });
-                    let known = known.remove(&binding.name);
-                    (binding.name.clone(), known.unwrap_or_else(|| Arc::clone(one)))
+                    let status = known.remove(&binding.name).unwrap_or_else(|| Arc::clone(one));
+                    (binding.name.clone(), status)
                 });
                 status.bindings = all.collect();
             }

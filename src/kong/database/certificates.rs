@@ -107,8 +107,9 @@ impl<W: Wire> Kong<W> {
         }
         for sni in &desired.take {
             self.move_sni(sni, desired.id).await?;
-            written.snis.insert(sni.to_string());
         }
+        let taken = desired.take.iter().map(ToString::to_string);
+        written.snis = written.snis.into_iter().chain(taken).collect();
         Ok(desired.held(written))
     }
 
